@@ -1,0 +1,11 @@
+std = "min"
+max_line_length = 100
+codes = true
+exclude_files = { "build", "lua_modules" }
+
+files["lua/kv/ffi.lua"].std = "luajit"
+files["spec"].std = "max+busted"
+files["spec/**/*_spec.lua"].std = "max+busted"
+files["bench"].std = "lua54"
+files["rockspec"].std = "+rockspec"
+files["rockspec/*.rockspec"].std = "+rockspec"

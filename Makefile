@@ -1,0 +1,82 @@
+# kv: build, test, measure, install.
+#
+#   make          the module for every Lua in LUAS       make run    a guided tour on real data
+#   make test     everything that must hold, < 10 min     make check  lint, test, sanitizers, valgrind
+#   make bench    against a Lua table, LMDB and SQLite    make help   every target and variable
+#
+# Every build lives in a directory of its own under build/ (see mk/flavour.mk), so that none
+# disturbs another:   .       what users get, build/<lua>/kv/core.so
+#                     test    with the test hooks (-DKV_TEST); asan, tsan, fuzz the same, sanitized
+#                     bug<n>  with error number n built in on purpose (-DKV_BUG=n)
+
+LUAS        ?= lua5.1 lua5.3 lua5.4 luajit
+LUA         ?= lua5.4
+LUA_VERSION ?= 5.4
+PREFIX      ?= /usr/local
+JOBS        ?= 2
+
+CC       ?= cc
+CLANG    ?= clang
+CFLAGS   ?= -O2 -g
+# Added to, never replaced by, what a user puts into CFLAGS.
+STD      := -std=c99 -fPIC -pthread -Icsrc
+WARN     := -Wall -Wextra
+LDLIBS   ?= -pthread
+
+# `make LUA=... ` on the command line means: that one Lua, and no other.
+ifeq ($(origin LUA),command line)
+LUAS := $(notdir $(LUA))
+endif
+
+CORE_SRC  := $(filter-out csrc/lua_%.c,$(wildcard csrc/*.c))
+BIND_SRC  := $(wildcard csrc/lua_*.c)
+CORE      := $(CORE_SRC:csrc/%.c=%)
+BIND      := $(BIND_SRC:csrc/%.c=%)
+TESTS     := $(patsubst spec/core/%.c,%,$(wildcard spec/core/test_*.c))
+THREADED  := $(filter test_thread%,$(TESTS))
+LONG      := $(patsubst spec/core/%.c,%,$(wildcard spec/core/long_*.c))
+FUZZERS   := $(patsubst spec/core/%.c,%,$(wildcard spec/core/fuzz_*.c))
+UTILS     := $(patsubst spec/core/%.c,%,$(wildcard spec/core/util*.c))
+
+all: $(foreach lua,$(LUAS),build/$(lua)/kv/core.so)
+
+include mk/flavour.mk
+include mk/test.mk
+include mk/bench.mk
+
+run: | deps-run
+	@$(MAKE) --no-print-directory -s build/$(notdir $(LUA))/kv/core.so
+	@LUA_PATH="./lua/?.lua;./lua/?/init.lua;$$LUA_PATH;;" \
+	  LUA_CPATH="./build/$(notdir $(LUA))/?.so;$$LUA_CPATH;;" $(LUA) examples/tour/main.lua
+
+install: build/lua$(LUA_VERSION)/kv/core.so
+	install -d $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)/kv
+	install -m 755 $< $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)/kv/core.so
+	cd lua && find . -name '*.lua' -exec install -D -m 644 {} \
+	  $(abspath $(DESTDIR)$(PREFIX))/share/lua/$(LUA_VERSION)/{} \;
+
+clean:
+	rm -rf build
+
+# One group of packages at a time: what `make run` needs is much less than what `make check` needs.
+deps: deps-all
+deps-%:
+	@sh mk/deps.sh $*
+
+help:
+	@echo "all         build/<lua>/kv/core.so for LUAS=\"$(LUAS)\""
+	@echo "run         the tour: a store with 13,000 real records (LUA=$(LUA))"
+	@echo "test        C tests under ASan and UBSan, then the specs on every Lua; last line: N passed, N failed"
+	@echo "check       lint, test, asan, tsan, valgrind, fuzz"
+	@echo "asan        the specs on an ASan build        tsan      C tests of threads under TSan"
+	@echo "valgrind    C tests without a sanitizer       fuzz      each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
+	@echo "torture     the long tests (spec/core/long_*) bug       C tests of a build broken on purpose, BUG=n"
+	@echo "bench       BENCH=\"$(BENCH)\" KEYS=$(KEYS) ROUNDS=$(ROUNDS)"
+	@echo "lint        luacheck, clang-format, gcc and clang warnings, layers, exports, rockspec"
+	@echo "deps        install what is missing (Debian)  install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) LUA_VERSION=$(LUA_VERSION)"
+	@echo "variables   CC CLANG CFLAGS LUAS LUA LUA_INCDIR JOBS"
+
+.PHONY: all run install clean deps help
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:

@@ -1,0 +1,75 @@
+# Tests, sanitizers, fuzzing and lint.
+#
+# In spec/core: test_*.c run in `make test`, test_thread*.c also under TSan, long_*.c in `make
+# torture`, fuzz_*.c are libFuzzer targets, util*.c is linked into all of them.
+
+FUZZ_SECONDS ?= 60
+asan_env := ASAN_OPTIONS=detect_leaks=1:abort_on_error=1:detect_stack_use_after_return=1 \
+            UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+
+test: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) test-build
+	@$(asan_env) JOBS=$(JOBS) LUAS="$(LUAS)" sh spec/run.sh $(TESTS)
+
+test-build: all $(foreach lua,$(LUAS),build/test/$(lua)/kv/core.so) $(TESTS:%=build/asan/bin/%)
+
+check: deps-all
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory asan
+	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory valgrind
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10
+	@echo "check: everything holds"
+
+# The specs once more, on a module built with ASan and UBSan. Lua itself is not, so the runtime
+# comes in by LD_PRELOAD, and leaks of the interpreter's own are not counted.
+asan: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build/asan/lua5.4/kv/core.so
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  KV_FLAVOUR=asan KV_PRELOAD="$$($(CC) -print-file-name=libasan.so)" LUAS=lua5.4 sh spec/run.sh
+
+tsan: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(THREADED:%=build/tsan/bin/%)
+	@for t in $(THREADED); do \
+	  echo "tsan $$t"; TSAN_OPTIONS=halt_on_error=1 build/tsan/bin/$$t || exit 1; done
+
+# Valgrind is some thirty times slower: KV_SHORT asks the tests for a small dose.
+valgrind: deps-all
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(TESTS:%=build/test/bin/%) build/test/lua5.4/kv/core.so
+	@for t in $(TESTS); do echo "valgrind $$t"; KV_SHORT=1 valgrind -q --error-exitcode=9 \
+	  --leak-check=full --errors-for-leak-kinds=definite build/test/bin/$$t || exit 1; done
+	@for s in $(wildcard spec/json_spec.lua spec/values_spec.lua spec/list_spec.lua); do \
+	  echo "valgrind $$s"; KV_SHORT=1 KV_FLAVOUR=test KV_PREFIX="valgrind -q --error-exitcode=9" \
+	  LUAS=lua5.4 KV_SPECS=$$s sh spec/run.sh || exit 1; done
+
+fuzz: deps-all
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(FUZZERS:%=build/fuzz/bin/%)
+	@for f in $(FUZZERS); do mkdir -p build/fuzz/corpus/$$f; echo "fuzz $$f"; \
+	  build/fuzz/bin/$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 \
+	  -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$f \
+	  $$(test -d spec/core/corpus/$$f && echo spec/core/corpus/$$f) || exit 1; done
+
+torture: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(LONG:%=build/asan/bin/%) $(TESTS:%=build/asan/bin/%)
+	@for t in $(LONG); do echo "torture $$t"; $(asan_env) build/asan/bin/$$t || exit 1; done
+	KV_LONG=1 JOBS=$(JOBS) LUAS="$(LUAS)" $(asan_env) sh spec/run.sh $(TESTS)
+
+# The C programs and a module with error number BUG built in: build/bug<n>/bin/*, and
+# build/bug<n>/lua5.4/kv/core.so. The tests of the tests (spec/core/bugs.sh) use it.
+bug: $(TESTS:%=build/bug$(BUG)/bin/%)
+bug-module: build/bug$(BUG)/lua5.4/kv/core.so
+
+# Line and branch coverage of the core by the C tests.
+coverage: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(TESTS:%=build/cov/bin/%)
+	@find build/cov -name '*.gcda' -delete
+	@for t in $(TESTS); do build/cov/bin/$$t >/dev/null || exit 1; done
+	@cd build/cov && gcov -b -o core $(CORE:%=core/%.gcda) 2>/dev/null | \
+	  awk '/^File .csrc/{f=$$2} /^Lines|^Branches|^Taken/{if(f)print f, $$0} /^$$/{f=""}'
+
+lint: deps-lint
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@CC="$(CC)" CLANG="$(CLANG)" LUAS="$(LUAS)" sh spec/lint/lint.sh
+
+.PHONY: test test-build check asan tsan valgrind fuzz torture bug bug-module coverage lint
