@@ -2,23 +2,27 @@
  *
  * kv.h - the key-value store as a C library, and its manual.
  *
- * A store is a directory (or private memory): namespaces of keys, each key with a typed value, metadata,
- * revision, times and an optional expiry. Every change is one append to a log; the index beside the log
- * can always be rebuilt from it. See docs/internals.md for how it works; this header says what it promises.
+ * A store is a directory (or private memory): namespaces of keys, each key with a typed value,
+ * metadata, revision, times and an optional expiry. Every change is one append to a log; the index
+ * beside the log can always be rebuilt from it. See docs/internals.md for how it works; this header
+ * says what it promises.
  *
  * Conventions
- *   - Functions return KV_OK (0) or a negative KV_E* code. Out-parameters are untouched on failure unless said.
- *     kv_message() gives the last failure of the calling thread as text (with path and cause).
- *   - KV_EINVAL is always the caller's mistake (a value no program should pass); everything else can happen
- *     to a correct program.
- *   - A `kv` handle and everything made from it belong to one thread at a time; open the same path again for
- *     another thread: both handles share one mapping. Bytes handed out by a call (kv_record) live until the
- *     next call on the same kv_ns, or until it is closed.
+ *   - Functions return KV_OK (0) or a negative KV_E* code. Out-parameters are untouched on failure
+ * unless said. kv_message() gives the last failure of the calling thread as text (with path and
+ * cause).
+ *   - KV_EINVAL is always the caller's mistake (a value no program should pass); everything else
+ * can happen to a correct program.
+ *   - A `kv` handle and everything made from it belong to one thread at a time; open the same path
+ * again for another thread: both handles share one mapping. Bytes handed out by a call (kv_record)
+ * live until the next call on the same kv_ns, or until it is closed.
  *   - Times are milliseconds since 1970-01-01 UTC; durations are milliseconds.
- *   - After fork() a handle made before it fails with KV_EBUSY in the child: open the store again there.
+ *   - After fork() a handle made before it fails with KV_EBUSY in the child: open the store again
+ * there.
  *
  * Caveats
- *   - Never copy, edit or truncate the files of a live store: kv_backup() makes a copy that opens by itself.
+ *   - Never copy, edit or truncate the files of a live store: kv_backup() makes a copy that opens
+ * by itself.
  *   - Whoever can write the files is trusted; damaged files are an error code, never a wrong value.
  */
 #ifndef KV_H
@@ -35,30 +39,30 @@ extern "C" {
 
 #define KV_VERSION "0.1.0"
 
-#define KV_MAX_KEY       512                /* bytes, at least 1 */
-#define KV_MAX_NAME      255                /* bytes of a namespace's name, at least 1 */
-#define KV_MAX_META      1024               /* bytes of metadata, compact JSON */
-#define KV_MAX_VALUE     (25u << 20)        /* default limit of a value, bytes */
-#define KV_MAX_VALUE_CAP (1u << 30)         /* highest limit that may be asked for */
-#define KV_MAX_TTL       1000000000000LL    /* ms: 1e9 s */
-#define KV_MAX_TIME      100000000000000LL  /* ms: 1e11 s since 1970 */
-#define KV_MAX_CURSOR    768                /* bytes of a cursor's text */
+#define KV_MAX_KEY       512               /* bytes, at least 1 */
+#define KV_MAX_NAME      255               /* bytes of a namespace's name, at least 1 */
+#define KV_MAX_META      1024              /* bytes of metadata, compact JSON */
+#define KV_MAX_VALUE     (25u << 20)       /* default limit of a value, bytes */
+#define KV_MAX_VALUE_CAP (1u << 30)        /* highest limit that may be asked for */
+#define KV_MAX_TTL       1000000000000LL   /* ms: 1e9 s */
+#define KV_MAX_TIME      100000000000000LL /* ms: 1e11 s since 1970 */
+#define KV_MAX_CURSOR    768               /* bytes of a cursor's text */
 
-/* Codes. kv_errname() gives the contract's word ("too_big"). KV_EINVAL and KV_ENOMEM have none there:
- * a binding raises them. */
+/* Codes. kv_errname() gives the contract's word ("too_big"). KV_EINVAL and KV_ENOMEM have none
+ * there: a binding raises them. */
 enum {
     KV_OK = 0,
-    KV_ETOOBIG = -1,        /* key, value, metadata or batch over its limit */
-    KV_EFULL = -2,          /* no space on the disk, or max_size reached */
-    KV_ECORRUPT = -3,       /* damaged bytes */
-    KV_EIO = -4,            /* the system failed a call; or an earlier sync failed */
-    KV_EBUSY = -5,          /* another owner holds the store or its lock */
-    KV_EDENIED = -6,        /* no permission */
-    KV_EREADONLY = -7,      /* store or handle takes no writes */
-    KV_EUNSUPPORTED = -8,   /* file system, format version or platform */
+    KV_ETOOBIG = -1,      /* key, value, metadata or batch over its limit */
+    KV_EFULL = -2,        /* no space on the disk, or max_size reached */
+    KV_ECORRUPT = -3,     /* damaged bytes */
+    KV_EIO = -4,          /* the system failed a call; or an earlier sync failed */
+    KV_EBUSY = -5,        /* another owner holds the store or its lock */
+    KV_EDENIED = -6,      /* no permission */
+    KV_EREADONLY = -7,    /* store or handle takes no writes */
+    KV_EUNSUPPORTED = -8, /* file system, format version or platform */
     KV_ENOTFOUND = -9,
     KV_EEXISTS = -10,
-    KV_ECONFLICT = -11,     /* if_rev did not hold */
+    KV_ECONFLICT = -11, /* if_rev did not hold */
     KV_ENOTNUMBER = -12,
     KV_ENOTSTRING = -13,
     KV_ENOTBOOLEAN = -14,
@@ -67,25 +71,26 @@ enum {
     KV_ENOTJSON = -17,
     KV_ETOODEEP = -18,
     KV_EBADPATH = -19,
-    KV_ERANGE = -20,        /* "out_of_range" */
+    KV_ERANGE = -20, /* "out_of_range" */
     KV_EBADCURSOR = -21,
-    KV_EINVAL = -22,        /* caller's mistake */
-    KV_ENOMEM = -23         /* malloc failed; nothing changed */
+    KV_EINVAL = -22, /* caller's mistake */
+    KV_ENOMEM = -23  /* malloc failed; nothing changed */
 };
 
 typedef struct kv kv;       /* an open store */
 typedef struct kv_ns kv_ns; /* a namespace of it */
 
-/* ---- values ------------------------------------------------------------------------------------------- */
+/* ---- values
+ * ------------------------------------------------------------------------------------------- */
 
 enum { KV_STRING = 1, KV_INTEGER = 2, KV_NUMBER = 3, KV_BOOLEAN = 4, KV_NULL = 5, KV_JSON = 6 };
 
 typedef struct kv_value {
-    int32_t type;      /* KV_STRING ... */
-    uint32_t len;      /* KV_STRING, KV_JSON: bytes at data */
-    const char *data;  /* KV_STRING, KV_JSON; not NUL-terminated; may be NULL when len is 0 */
-    int64_t integer;   /* KV_INTEGER; KV_BOOLEAN: 0 or 1 */
-    double number;     /* KV_NUMBER; never NaN or infinite */
+    int32_t type;     /* KV_STRING ... */
+    uint32_t len;     /* KV_STRING, KV_JSON: bytes at data */
+    const char *data; /* KV_STRING, KV_JSON; not NUL-terminated; may be NULL when len is 0 */
+    int64_t integer;  /* KV_INTEGER; KV_BOOLEAN: 0 or 1 */
+    double number;    /* KV_NUMBER; never NaN or infinite */
 } kv_value;
 
 typedef struct kv_record {
@@ -101,110 +106,117 @@ typedef struct kv_record {
     int64_t expires;   /* ms; 0: never */
 } kv_record;
 
-/* ---- stores ------------------------------------------------------------------------------------------- */
+/* ---- stores
+ * ------------------------------------------------------------------------------------------- */
 
 enum { KV_SYNC_INTERVAL = 0, KV_SYNC_ALWAYS = 1, KV_SYNC_NONE = 2 };
 
 typedef struct kv_options {
-    int32_t create;      /* make the store and missing parents (default 1) */
-    int32_t sync;        /* KV_SYNC_*; per handle (default KV_SYNC_INTERVAL) */
-    int32_t interval;    /* ms between syncs (default 1000) */
-    int32_t thread;      /* run the helper thread (default 1); 0: only kv_tick and kv_sync do its work */
-    int32_t readonly;    /* default 0 */
-    int32_t mode;        /* permission bits of new files (default 0600) */
-    int32_t timeout;     /* ms to wait for a stopped writer (default 5000) */
-    int32_t unsafe_fs;   /* open on network file systems too (default 0) */
-    int32_t salvage;     /* open a damaged store with what is whole (default 0) */
+    int32_t create;   /* make the store and missing parents (default 1) */
+    int32_t sync;     /* KV_SYNC_*; per handle (default KV_SYNC_INTERVAL) */
+    int32_t interval; /* ms between syncs (default 1000) */
+    int32_t thread; /* run the helper thread (default 1); 0: only kv_tick and kv_sync do its work */
+    int32_t readonly;  /* default 0 */
+    int32_t mode;      /* permission bits of new files (default 0600) */
+    int32_t timeout;   /* ms to wait for a stopped writer (default 5000) */
+    int32_t unsafe_fs; /* open on network file systems too (default 0) */
+    int32_t salvage;   /* open a damaged store with what is whole (default 0) */
     int32_t reserved;
-    uint64_t max_size;   /* bytes of keys, values and metadata; 0: keep the store's (no limit at first) */
-    uint64_t max_value;  /* bytes; 0: keep the store's (KV_MAX_VALUE at first) */
+    uint64_t
+        max_size; /* bytes of keys, values and metadata; 0: keep the store's (no limit at first) */
+    uint64_t max_value; /* bytes; 0: keep the store's (KV_MAX_VALUE at first) */
 } kv_options;
 
 /* The defaults above. */
 KV_API void kv_options_init(kv_options *o);
 
 /* Opens the store at `path` (":memory:": a new private one); opts NULL: defaults.
- * KV_EBUSY: another process has it open. KV_ENOTFOUND: missing, and create is 0. KV_EUNSUPPORTED: not a
- * store, a newer format, or a refused file system. KV_ECORRUPT: damage in what was durable.
+ * KV_EBUSY: another process has it open. KV_ENOTFOUND: missing, and create is 0. KV_EUNSUPPORTED:
+ * not a store, a newer format, or a refused file system. KV_ECORRUPT: damage in what was durable.
  * KV_EINVAL: a bad option. */
 KV_API int kv_open(const char *path, const kv_options *opts, kv **out);
 
-/* Makes everything durable (unless sync is none) and releases the handle and whatever was made from it; NULL is
- * fine. kv_ns handles must be closed first. */
+/* Makes everything durable (unless sync is none) and releases the handle and whatever was made from
+ * it; NULL is fine. kv_ns handles must be closed first. */
 KV_API void kv_close(kv *h);
 
-KV_API uint64_t kv_rev(kv *h);                /* last revision; one load */
-KV_API int kv_sync(kv *h);                    /* everything written so far is durable when it returns KV_OK */
-KV_API int kv_tick(kv *h, uint64_t max, uint64_t *done); /* expires and cleans up to max items; and whatever
-                                                            the helper thread would do, if there is none */
+KV_API uint64_t kv_rev(kv *h); /* last revision; one load */
+KV_API int kv_sync(kv *h);     /* everything written so far is durable when it returns KV_OK */
+KV_API int kv_tick(kv *h, uint64_t max,
+                   uint64_t *done); /* expires and cleans up to max items; and whatever
+                                       the helper thread would do, if there is none */
 
 typedef struct kv_stats {
     uint64_t rev, namespaces, keys;
-    uint64_t data_bytes;      /* keys + values + metadata */
-    uint64_t live_bytes;      /* log bytes of live records */
-    uint64_t log_bytes;       /* bytes of log files, spare and reserve included */
-    uint64_t blob_bytes;      /* bytes of large-value files */
-    uint64_t index_bytes;     /* bytes of index backed by storage */
+    uint64_t data_bytes;  /* keys + values + metadata */
+    uint64_t live_bytes;  /* log bytes of live records */
+    uint64_t log_bytes;   /* bytes of log files, spare and reserve included */
+    uint64_t blob_bytes;  /* bytes of large-value files */
+    uint64_t index_bytes; /* bytes of index backed by storage */
     uint64_t segments, spares, segment_size;
-    uint64_t timers;          /* entries in the timing wheel */
+    uint64_t timers;                   /* entries in the timing wheel */
     uint64_t buckets, overflow, nodes; /* lookup buckets, overflow buckets, order nodes in use */
     uint64_t reads_retried;
     uint64_t expired, cleaned, syncs; /* since open */
-    uint64_t replayed;        /* records read at open */
-    uint64_t cut_bytes;       /* torn tail cut off at open */
-    int64_t clock_back;       /* ms of the largest backward clock step accepted */
-    int64_t synced_rev;       /* not less than this is durable; -1 unknown */
+    uint64_t replayed;                /* records read at open */
+    uint64_t cut_bytes;               /* torn tail cut off at open */
+    int64_t clock_back;               /* ms of the largest backward clock step accepted */
+    int64_t synced_rev;               /* not less than this is durable; -1 unknown */
 } kv_stats;
 
 KV_API int kv_get_stats(kv *h, kv_stats *out);
 
-/* Verifies every record, and that the index is what the log says. KV_ECORRUPT with a message that says what. */
+/* Verifies every record, and that the index is what the log says. KV_ECORRUPT with a message that
+ * says what. */
 KV_API int kv_check(kv *h);
 
 /* Writes a store of the records as of the call to directory `dir` (must not exist or be empty). */
 KV_API int kv_backup(kv *h, const char *dir, uint64_t *records);
 
-/* How the store was found at open: "" or a sentence on what was cut off or salvaged. Lives as long as h. */
+/* How the store was found at open: "" or a sentence on what was cut off or salvaged. Lives as long
+ * as h. */
 KV_API const char *kv_report(kv *h);
 
-/* ---- namespaces --------------------------------------------------------------------------------------- */
+/* ---- namespaces
+ * --------------------------------------------------------------------------------------- */
 
-/* Opens namespace `name` (1..KV_MAX_NAME bytes). desc NULL: leave the description alone. create 0 and missing:
- * KV_ENOTFOUND. Names that begin with byte 0 are reserved for callers of the C API. */
-KV_API int kv_namespace(kv *h, const char *name, size_t len, const char *desc, size_t desc_len, int create,
-                        kv_ns **out);
+/* Opens namespace `name` (1..KV_MAX_NAME bytes). desc NULL: leave the description alone. create 0
+ * and missing: KV_ENOTFOUND. Names that begin with byte 0 are reserved for callers of the C API. */
+KV_API int kv_namespace(kv *h, const char *name, size_t len, const char *desc, size_t desc_len,
+                        int create, kv_ns **out);
 KV_API void kv_ns_close(kv_ns *ns);
 
-/* Removes a namespace and all it holds at once; *keys = how many keys it held, 0 if there was none. Handles of
- * it see it empty; their next write creates it anew. */
+/* Removes a namespace and all it holds at once; *keys = how many keys it held, 0 if there was none.
+ * Handles of it see it empty; their next write creates it anew. */
 KV_API int kv_drop(kv *h, const char *name, size_t len, uint64_t *keys);
 
 typedef struct kv_ns_info {
     char name[KV_MAX_NAME + 1]; /* NUL-terminated for convenience; name_len counts */
     uint32_t name_len;
     uint32_t desc_len;
-    const char *desc;           /* until the next call on the same handle */
-    uint64_t keys;              /* expired ones not yet reclaimed included */
-    uint64_t bytes;             /* keys + values + metadata */
-    int64_t created;            /* ms */
+    const char *desc; /* until the next call on the same handle */
+    uint64_t keys;    /* expired ones not yet reclaimed included */
+    uint64_t bytes;   /* keys + values + metadata */
+    int64_t created;  /* ms */
 } kv_ns_info;
 
-/* The namespace whose name follows `info->name` in byte order (name_len 0: the first) replaces *info.
- * KV_ENOTFOUND: no more. */
+/* The namespace whose name follows `info->name` in byte order (name_len 0: the first) replaces
+ * *info. KV_ENOTFOUND: no more. */
 KV_API int kv_ns_next(kv *h, kv_ns_info *info);
 
-/* ---- one key ------------------------------------------------------------------------------------------ */
+/* ---- one key
+ * ------------------------------------------------------------------------------------------ */
 
 /* Options of a write; zero-initialise, then set. */
 enum {
-    KV_TTL = 1,            /* .ttl */
-    KV_EXPIRATION = 2,     /* .expires */
+    KV_TTL = 1,        /* .ttl */
+    KV_EXPIRATION = 2, /* .expires */
     KV_KEEP_TTL = 4,
-    KV_META = 8,           /* .meta, .meta_len */
+    KV_META = 8, /* .meta, .meta_len */
     KV_KEEP_META = 16,
-    KV_IF_EXIST = 32,      /* else KV_ENOTFOUND */
-    KV_IF_NOT_EXIST = 64,  /* else KV_EEXISTS */
-    KV_IF_REV = 128        /* .if_rev (0: must not exist), else KV_ECONFLICT */
+    KV_IF_EXIST = 32,     /* else KV_ENOTFOUND */
+    KV_IF_NOT_EXIST = 64, /* else KV_EEXISTS */
+    KV_IF_REV = 128       /* .if_rev (0: must not exist), else KV_ECONFLICT */
 };
 
 typedef struct kv_write {
@@ -216,17 +228,19 @@ typedef struct kv_write {
     uint64_t if_rev;
 } kv_write;
 
-KV_API int kv_get(kv_ns *ns, const char *key, size_t len, kv_record *out);   /* KV_ENOTFOUND: a miss */
-KV_API int kv_exists(kv_ns *ns, const char *key, size_t len);                /* KV_OK or KV_ENOTFOUND */
+KV_API int kv_get(kv_ns *ns, const char *key, size_t len,
+                  kv_record *out);                            /* KV_ENOTFOUND: a miss */
+KV_API int kv_exists(kv_ns *ns, const char *key, size_t len); /* KV_OK or KV_ENOTFOUND */
 
-/* Stores a value. w NULL: no options. rev, old may be NULL. With old: the record before (old->rev 0: there was
- * none), also when a condition failed. An overwrite clears ttl and metadata unless told otherwise, and keeps
- * created and id. */
-KV_API int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_write *w, uint64_t *rev,
-                  kv_record *old);
+/* Stores a value. w NULL: no options. rev, old may be NULL. With old: the record before (old->rev
+ * 0: there was none), also when a condition failed. An overwrite clears ttl and metadata unless
+ * told otherwise, and keeps created and id. */
+KV_API int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_write *w,
+                  uint64_t *rev, kv_record *old);
 
 /* KV_ENOTFOUND: was not there. Only KV_IF_REV is looked at in w. */
-KV_API int kv_delete(kv_ns *ns, const char *key, size_t len, const kv_write *w, uint64_t *rev, kv_record *old);
+KV_API int kv_delete(kv_ns *ns, const char *key, size_t len, const kv_write *w, uint64_t *rev,
+                     kv_record *old);
 
 /* Sets the time to live (<= 0: deletes the key). KV_ENOTFOUND. Changes rev, not updated. */
 KV_API int kv_expire(kv_ns *ns, const char *key, size_t len, int64_t ttl);
@@ -238,19 +252,21 @@ enum { KV_INCR_NO_INIT = 1, KV_INCR_MIN = 2, KV_INCR_MAX = 4, KV_INCR_TTL = 8 };
 typedef struct kv_incr_opts {
     uint32_t flags;
     uint32_t reserved;
-    kv_value init;   /* KV_INTEGER or KV_NUMBER: value of a missing key before adding (default integer 0);
-                        KV_INCR_NO_INIT: a missing key is KV_ENOTFOUND */
-    kv_value min;    /* with KV_INCR_MIN; outside: KV_ERANGE */
+    kv_value init; /* KV_INTEGER or KV_NUMBER: value of a missing key before adding (default integer
+                      0); KV_INCR_NO_INIT: a missing key is KV_ENOTFOUND */
+    kv_value min;  /* with KV_INCR_MIN; outside: KV_ERANGE */
     kv_value max;
-    int64_t ttl;     /* ms; with KV_INCR_TTL; only when the key is created */
+    int64_t ttl; /* ms; with KV_INCR_TTL; only when the key is created */
 } kv_incr_opts;
 
-/* Adds `by` to a number (or to a string that is one JSON number, which stays a string). Integer + integer stays
- * integer, overflow is KV_ERANGE. *out: the new number. o NULL: defaults. rev may be NULL. */
-KV_API int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by, const kv_incr_opts *o, kv_value *out,
-                   uint64_t *rev);
+/* Adds `by` to a number (or to a string that is one JSON number, which stays a string). Integer +
+ * integer stays integer, overflow is KV_ERANGE. *out: the new number. o NULL: defaults. rev may be
+ * NULL. */
+KV_API int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by,
+                   const kv_incr_opts *o, kv_value *out, uint64_t *rev);
 
-/* ---- many keys ---------------------------------------------------------------------------------------- */
+/* ---- many keys
+ * ---------------------------------------------------------------------------------------- */
 
 typedef struct kv_item {
     const char *key;
@@ -259,48 +275,58 @@ typedef struct kv_item {
     kv_write write;
 } kv_item;
 
-/* All or nothing, also over a crash. *failed (may be NULL) = index of the item whose condition or limit failed.
- * Later items see earlier ones (the same key twice: the last one wins). KV_ETOOBIG: over KV_MAX_BATCH bytes. */
+/* All or nothing, also over a crash. *failed (may be NULL) = index of the item whose condition or
+ * limit failed. Later items see earlier ones (the same key twice: the last one wins). KV_ETOOBIG:
+ * over KV_MAX_BATCH bytes. */
 #define KV_MAX_BATCH (1u << 30)
 KV_API int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev, size_t *failed);
 
 /* Deletes every key with the prefix (len 0: all) in bounded steps; *n = how many were there. */
 KV_API int kv_delete_prefix(kv_ns *ns, const char *prefix, size_t len, uint64_t *n);
 
-/* ---- ordered listing ---------------------------------------------------------------------------------- */
+/* ---- ordered listing
+ * ---------------------------------------------------------------------------------- */
 
-enum { KV_REVERSE = 1, KV_KEYS_ONLY = 2 /* records carry only the key; expired ones are still left out */ };
+enum {
+    KV_REVERSE = 1,
+    KV_KEYS_ONLY = 2 /* records carry only the key; expired ones are still left out */
+};
 
-/* Byte order; start <= key < stop in both directions; NULL: no bound. All must stay valid while iterating. */
+/* Byte order; start <= key < stop in both directions; NULL: no bound. All must stay valid while
+ * iterating. */
 typedef struct kv_range {
     const char *prefix, *start, *stop;
     uint32_t prefix_len, start_len, stop_len;
     uint32_t flags;
-    const char *after; /* resume strictly after this key (before it in reverse); NULL: from the beginning */
+    const char *
+        after; /* resume strictly after this key (before it in reverse); NULL: from the beginning */
     uint32_t after_len;
     uint32_t reserved;
 } kv_range;
 
 typedef struct kv_iter kv_iter;
-KV_API size_t kv_iter_size(void); /* bytes a caller provides for one (aligned to 16); nothing to free */
-/* Takes no lock, holds nothing, and survives any change to the store: a key there throughout is met once, one
- * never there is not met. Takes ns's scratch at each step, as kv_get does. */
+KV_API size_t
+kv_iter_size(void); /* bytes a caller provides for one (aligned to 16); nothing to free */
+/* Takes no lock, holds nothing, and survives any change to the store: a key there throughout is met
+ * once, one never there is not met. Takes ns's scratch at each step, as kv_get does. */
 KV_API int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *range);
 KV_API int kv_iter_next(kv_iter *it, kv_record *out); /* KV_ENOTFOUND: the end */
 KV_API int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n);
 
-/* A printable token that resumes `range` of this namespace after `key`, in any process, also later. Writes at most
- * KV_MAX_CURSOR bytes; returns the length. */
-KV_API size_t kv_cursor_make(kv_ns *ns, const kv_range *range, const char *key, size_t len, char *out);
-/* Reads it back into key (KV_MAX_KEY bytes). KV_EBADCURSOR: forged, or of another namespace, prefix or
- * direction. */
-KV_API int kv_cursor_read(kv_ns *ns, const kv_range *range, const char *text, size_t text_len, char *key,
-                          size_t *len);
+/* A printable token that resumes `range` of this namespace after `key`, in any process, also later.
+ * Writes at most KV_MAX_CURSOR bytes; returns the length. */
+KV_API size_t kv_cursor_make(kv_ns *ns, const kv_range *range, const char *key, size_t len,
+                             char *out);
+/* Reads it back into key (KV_MAX_KEY bytes). KV_EBADCURSOR: forged, or of another namespace, prefix
+ * or direction. */
+KV_API int kv_cursor_read(kv_ns *ns, const kv_range *range, const char *text, size_t text_len,
+                          char *key, size_t *len);
 
-/* ---- words -------------------------------------------------------------------------------------------- */
+/* ---- words
+ * -------------------------------------------------------------------------------------------- */
 
-KV_API const char *kv_errname(int code);  /* "too_big", ... */
-KV_API const char *kv_message(void);      /* the calling thread's last failure, in words */
+KV_API const char *kv_errname(int code); /* "too_big", ... */
+KV_API const char *kv_message(void);     /* the calling thread's last failure, in words */
 KV_API const char *kv_version(void);
 
 #ifdef __cplusplus

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * hash.h - point lookups: linear hashing over 64-byte buckets of tagged slots.
+ *
+ * A slot is one word: 24 bits of the key's hash (the tag) and a 40-bit record address; 0 is empty.
+ * A bucket has seven slots and a control word: high half a version, low half the id + 1 of an
+ * overflow bucket (0: none). One bucket splits at a time, so nothing stops for a rehash; tags hold
+ * the bits that decide a split, so splitting reads no record.
+ *
+ * Readers take no lock. Every entry they may find is reached by one aligned word; whenever an entry
+ * moves to a place that a scan may have passed, the version of the bucket grows, and a miss
+ * re-checks version and bucket count.
+ */
+#ifndef KV_HASH_H
+#define KV_HASH_H
+
+#include "region.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Words of kv_head.hash */
+enum {
+    KV_HASH_COUNT,   /* buckets in use, >= 64; published by a split */
+    KV_HASH_ENTRIES, /* used slots; journaled */
+    KV_HASH_PENDING, /* bucket + 1 whose split is published but not cleaned up yet; 0: none */
+    KV_HASH_FREE,    /* id + 1 of the first free overflow bucket (LIFO through its slot 0) */
+    KV_HASH_SEED0,   /* per-store random key of the hash; set before first use */
+    KV_HASH_SEED1,
+    KV_HASH_OVERFLOWS /* overflow buckets linked */
+};
+
+#define KV_ADDR_BITS 40
+#define KV_ADDR_MASK (((uint64_t)1 << KV_ADDR_BITS) - 1)
+
+/* SipHash-1-3 of (ns, key): only the low 32 bits place a key. Keyed, so that nobody can aim at one
+ * bucket. */
+uint64_t kv_hash_key(uint64_t seed0, uint64_t seed1, uint32_t ns, const void *key, size_t len);
+static inline uint64_t kv_hash_tag(uint64_t hash)
+{
+    return (hash >> 6 & 0xffffff) << KV_ADDR_BITS;
+}
+
+/* Sets up an empty table (64 buckets) in a fresh region. */
+void kv_hash_init(kv_region *r, uint64_t seed0, uint64_t seed1);
+
+/* Warms the bucket of a hash. */
+void kv_hash_prefetch(kv_region *r, uint64_t hash);
+
+/* A scan over the slots whose tag matches a hash. */
+typedef struct kv_hash_scan {
+    uint64_t hash, count, version;
+    uint64_t *bucket; /* current 64-byte bucket */
+    uint64_t *home;   /* first of the chain */
+    kv_place place;   /* of `bucket` */
+    uint64_t slot;    /* the slot's content as last read */
+    int index;        /* of the slot, -1 before the first */
+    int hops;
+} kv_hash_scan;
+
+enum { KV_HASH_END = 0, KV_HASH_CANDIDATE = 1, KV_HASH_AGAIN = 2, KV_HASH_DAMAGED = 3 };
+void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c);
+/* CANDIDATE: c->slot & KV_ADDR_MASK is a record that may be the key's. END: no (more) candidates,
+ * and the scan saw a stable chain. AGAIN: something moved; start again. DAMAGED: an id out of
+ * bounds or a loop. */
+int kv_hash_next(kv_region *r, kv_hash_scan *c);
+
+/* ---- under the writer lock, in a transaction
+ * ----------------------------------------------------------------------- */
+
+/* Nodes that a write needs at most in KV_OVERFLOW. */
+#define KV_HASH_ROOM 2
+
+/* Replaces the address in the scan's current slot: the transaction's visible store. */
+void kv_hash_replace(kv_region *r, kv_hash_scan *c, uint64_t addr);
+/* Adds a slot: the transaction's visible store. Damage: KV_ECORRUPT before anything is changed. */
+int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr);
+/* Empties the scan's current slot: the transaction's visible store. */
+void kv_hash_remove(kv_region *r, kv_hash_scan *c);
+
+/* Own transactions: splits one bucket when the table is loaded enough and has room, or finishes a
+ * split whose clean-up was interrupted. 1: did something. 0: nothing to do. KV_ECORRUPT. */
+int kv_hash_maintain(kv_region *r);
+/* 1 when more buckets are wanted than are backed: the helper should grow KV_BUCKETS. */
+int kv_hash_wants_room(const kv_region *r);
+
+/* Visits every address; tests, check(). Not concurrent with writers. each returns non-zero to stop.
+ */
+int kv_hash_each(kv_region *r, int (*each)(void *arg, uint64_t bucket, uint64_t slot), void *arg);
+/* Verifies the structure: entries counted right, every slot's tag belongs to its bucket, chains
+ * end, free list sound. */
+int kv_hash_check(kv_region *r);
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * order.h - key order for `list`: one B+tree over (namespace id, key), for readers without a lock.
+ *
+ * A node is 1 KiB. Leaves hold the keys (their common prefix once); they are never edited but
+ * replaced by a copy, and one child word of the parent (or the root word) swings to it. Inner nodes
+ * hold separators and child words; a child word is edited in place (that swing), anything else
+ * replaces the node. A child word is generation << 32 | id + 1; a node's first word is its
+ * generation, which grows each time the node is reused. Freed nodes wait in a queue and are reused
+ * late, so that a reader who copied a node and finds the generation unchanged has a state that was
+ * true when it followed the word to it. Touched only when a key appears or goes, never by an
+ * overwrite.
+ *
+ * Keys here are the composite: 4 bytes namespace id, big-endian, then the key: at most KV_ORDER_KEY
+ * bytes. Order is memcmp, a prefix before its extensions.
+ */
+#ifndef KV_ORDER_H
+#define KV_ORDER_H
+
+#include "region.h"
+
+#pragma GCC visibility push(hidden)
+
+#define KV_ORDER_KEY   (4 + KV_MAX_KEY)
+#define KV_ORDER_DEPTH 24
+
+/* Words of kv_head.order */
+enum {
+    KV_ORDER_ROOT,      /* child word of the root, 0: empty tree */
+    KV_ORDER_COUNT,     /* keys; journaled */
+    KV_ORDER_FREE_HEAD, /* queue of freed nodes: id + 1 of the oldest */
+    KV_ORDER_FREE_TAIL, /* id + 1 of the newest */
+    KV_ORDER_FREE_COUNT
+};
+
+void kv_order_init(kv_region *r);
+
+/* ---- under the writer lock, in a transaction; journaled, no visible word of their own
+ * ------------------------------ */
+
+/* Fresh nodes that one insert or remove needs at most in KV_NODES for the tree as it is. */
+uint64_t kv_order_room(const kv_region *r);
+/* KV_OK; KV_EEXISTS (unchanged); KV_ECORRUPT (unchanged). */
+int kv_order_insert(kv_region *r, const void *key, size_t len);
+/* KV_OK; KV_ENOTFOUND (unchanged); KV_ECORRUPT (unchanged). */
+int kv_order_remove(kv_region *r, const void *key, size_t len);
+
+/* ---- reading, without a lock
+ * ------------------------------------------------------------------------------------------ */
+
+/* A private copy of one leaf, and the bounds it answers for. */
+typedef struct kv_leaf {
+    uint64_t node[KV_NODES_SIZE / 8];
+    int count;                /* keys in it */
+    int has_lower, has_upper; /* lower <= keys < upper; without: unbounded */
+    uint32_t lower_len, upper_len;
+    unsigned char lower[KV_ORDER_KEY], upper[KV_ORDER_KEY];
+} kv_leaf;
+
+/* Copies the leaf that covers `key` (before: the leaf that covers the keys just below `key`; key
+ * NULL with before: the last leaf). KV_OK, also with count 0 for an empty tree (no bounds).
+ * KV_ECORRUPT: damage. The next leaf is the one that covers `upper`; the previous one is the one
+ * before `lower`. Never waits; starts again by itself when a node was reused. */
+int kv_order_read(kv_region *r, const void *key, size_t len, int before, kv_leaf *leaf);
+/* First index whose key is >= key; count when none. */
+int kv_leaf_find(const kv_leaf *leaf, const void *key, size_t len);
+/* Writes key i (KV_ORDER_KEY bytes of room), returns its length; 0: damage. */
+size_t kv_leaf_key(const kv_leaf *leaf, int i, unsigned char *out);
+
+/* Verifies the tree: order, bounds, counts, depth, generations, free queue disjoint. Not concurrent
+ * with writers. */
+int kv_order_check(kv_region *r);
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os.h - everything platform-specific: files, mapping, syncs, clocks, the robust lock, atomics.
+ *
+ * Nothing above this layer calls the system or uses #ifdef for a platform. All calls that can fail
+ * go through one seam (KV_TEST builds), where tests make the n-th call fail, die at the n-th shared
+ * store, or move the clock. Functions return KV_OK or a code of kv.h and note a message with path
+ * and cause (kv_fail).
+ */
+#ifndef KV_OS_H
+#define KV_OS_H
+
+#include <stdint.h>
+#include <stddef.h>
+#include "kv.h"
+
+#if !defined(__linux__) || !defined(__LP64__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error                                                                                             \
+    "kv needs 64-bit little-endian Linux with robust process-shared mutexes; docs/internals.md says what a port needs"
+#endif
+
+#pragma GCC visibility push(hidden)
+
+#define KV_PAGE 4096u
+
+#define kv_likely(x)    __builtin_expect(!!(x), 1)
+#define kv_unlikely(x)  __builtin_expect(!!(x), 0)
+#define KV_NOINLINE     __attribute__((noinline))
+#define KV_PRINTF(a, b) __attribute__((format(printf, a, b)))
+#define kv_prefetch(p)  __builtin_prefetch(p)
+/* C99 has no static assertions; a negative array size does. */
+#define KV_STATIC_ASSERT(cond, name) typedef char kv_assert_##name[(cond) ? 1 : -1]
+
+#ifdef KV_TEST
+#include <stdio.h>
+#include <stdlib.h>
+/* Internal invariants only; stored or shared bytes are validated, never asserted. */
+#define kv_assert(c) ((c) ? (void)0 : kv_assert_failed(#c, __FILE__, __LINE__))
+void kv_assert_failed(const char *what, const char *file, int line);
+#else
+#define kv_assert(c) ((void)0)
+#endif
+
+/* Builds broken on purpose: KV_BUG=n makes exactly one of them; the suite must catch each. */
+#ifdef KV_BUG
+#define KV_IS_BUG(n) (KV_BUG == (n))
+#else
+#define KV_IS_BUG(n) 0
+#endif
+
+/* ---- atomics: plain loads and stores on x86-64, ordered for the compiler
+ * ------------------------------- */
+
+static inline uint64_t kv_load(const uint64_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+static inline uint64_t kv_load_relaxed(const uint64_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+static inline void *kv_load_ptr(void *const *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+static inline void kv_store_ptr(void **p, void *v)
+{
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+static inline void kv_fence_acquire(void)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+static inline void kv_fence_release(void)
+{
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+/* The one helper for stores to shared memory that another process may see or that recovery depends
+ * on: a test build counts them and can die between any two. */
+#ifdef KV_TEST
+void kv_test_store(void); /* counts; dies when told to */
+#else
+static inline void kv_test_store(void)
+{
+}
+#endif
+
+static inline void kv_store(uint64_t *p, uint64_t v)
+{
+    kv_test_store();
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
+/* Copies bytes that become visible or durable later (log records, nodes not yet linked). A test
+ * build may die before, half way and after. */
+void kv_store_bytes(void *to, const void *from, size_t n);
+
+/* ---- failures
+ * ------------------------------------------------------------------------------------------ */
+
+/* Notes the message of this thread and returns code. */
+int kv_fail(int code, const char *fmt, ...) KV_PRINTF(2, 3);
+/* The same for errno value e of a call on `what` (a path): chooses the code (ENOSPC, EDQUOT: full;
+ * EACCES, EPERM: denied; EROFS: readonly; ENOENT: not_found; ENOMEM: ENOMEM; EMFILE, ENFILE, EIO
+ * and the rest: io). */
+int kv_fail_errno(int e, const char *call, const char *what);
+
+/* ---- time
+ * ---------------------------------------------------------------------------------------------- */
+
+int64_t kv_os_wall(void);      /* ms since 1970; coarse clock, a few ns */
+int64_t kv_os_monotonic(void); /* ns */
+void kv_os_sleep(int64_t ms);
+int kv_os_random(void *to, size_t n);
+void kv_os_boot_id(char out[40]); /* text, NUL-terminated; "" when unknown */
+
+/* ---- directories and files
+ * ------------------------------------------------------------------------------ */
+
+/* A store's directory: a real one, or a private one in memory (names -> memfd), so that both kinds
+ * run the same code. Thread-safe. */
+typedef struct kv_dir kv_dir;
+
+typedef struct kv_dir_options {
+    int create;    /* make it and missing parents */
+    int mode;      /* of files; the directory gets the x bits that go with the r bits */
+    int unsafe_fs; /* accept NFS, CIFS, FUSE, 9p, virtiofs */
+    int readonly;
+} kv_dir_options;
+
+/* path ":memory:" gives a private directory in memory. *made = 1 when it was created (or is in
+ * memory). Files made later take owner, group and mode from the directory where permitted. Refuses:
+ * a path that is a file (unsupported), a world-writable directory or one owned by another user when
+ * not root (denied), network and FUSE file systems (unsupported). The directory fd is never below 3
+ * and close-on-exec, as are all here. */
+int kv_dir_open(const char *path, const kv_dir_options *o, kv_dir **out, int *made);
+void kv_dir_close(kv_dir *d);
+const char *kv_dir_path(const kv_dir *d);
+int kv_dir_in_memory(const kv_dir *d);
+void kv_dir_identity(const kv_dir *d, uint64_t id[2]); /* device and inode; unique also in memory */
+int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name),
+                void *arg); /* stops at non-zero, returns it */
+int kv_dir_sync(kv_dir *d);
+
+enum {
+    KV_FILE_READ = 0,
+    KV_FILE_WRITE = 1,
+    KV_FILE_CREATE = 2 /* fails when it exists */,
+    KV_FILE_MAKE = 3 /* open or create */
+};
+int kv_file_open(kv_dir *d, const char *name, int how, int *fd);
+void kv_file_close(int fd);
+int kv_file_size(int fd, uint64_t *size);
+int kv_file_stat(int fd, uint64_t *dev, uint64_t *inode);
+int kv_file_read(int fd, void *to, size_t n, uint64_t off,
+                 size_t *got); /* short only at the end of the file */
+int kv_file_write(int fd, const void *from, size_t n, uint64_t off); /* all of it */
+int kv_file_allocate(int fd, uint64_t off, uint64_t n); /* real space, zeros; extends the size */
+int kv_file_sync(int fd);                               /* fdatasync */
+int kv_file_sync_all(int fd);                           /* fsync: allocation and size too */
+int kv_file_lock(int fd); /* exclusive, whole file, not waiting; KV_EBUSY; gone when fd closes */
+int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
+int kv_file_rename(kv_dir *d, const char *from, const char *to);
+
+/* Maps shared. at NULL: anywhere; else over the mapping there (which stays readable until
+ * replaced). huge: advise large pages. The range may go beyond the allocated part; only allocated
+ * space may be touched. */
+int kv_file_map(int fd, uint64_t off, size_t n, int writable, void *at, int huge, void **out);
+void kv_file_unmap(void *p, size_t n);
+int kv_map_reserve(size_t n, void **out); /* address space only, no access */
+void kv_map_populate(void *p, size_t n);  /* pre-faults writable pages; best effort */
+/* Frees the file space behind [p, p+n): readers of any mapping see zeros, no fault. */
+int kv_map_punch(void *p, size_t n);
+
+/* ---- the robust lock
+ * -------------------------------------------------------------------------------------- */
+
+/* Lives in shared memory; never destroyed. NORMAL, robust, process-shared; no priority inheritance.
+ */
+typedef struct kv_lock {
+    uint64_t opaque[8];
+} kv_lock;
+
+#define KV_LOCK_DIED                                                                               \
+    1 /* taken, but the last owner died holding it: recover, then kv_lock_consistent */
+
+int kv_lock_init(kv_lock *l);
+int kv_lock_take(kv_lock *l, int64_t timeout_ms); /* KV_OK, KV_LOCK_DIED, KV_EBUSY; 0 ms: try */
+void kv_lock_consistent(kv_lock *l);
+void kv_lock_release(kv_lock *l);
+
+/* True in a process forked after the guard was made. One load. */
+typedef struct kv_guard {
+    uint64_t *page; /* a page the kernel wipes in the child */
+} kv_guard;
+int kv_guard_init(kv_guard *g);
+void kv_guard_free(kv_guard *g);
+static inline int kv_guard_forked(const kv_guard *g)
+{
+    return __atomic_load_n(g->page, __ATOMIC_RELAXED) == 0;
+}
+void kv_guard_adopt(kv_guard *g); /* tests: let the child use it */
+
+/* ---- threads of this process
+ * ---------------------------------------------------------------------------- */
+
+typedef struct kv_mutex kv_mutex; /* plain, not shared between processes */
+kv_mutex *kv_mutex_new(void);     /* NULL: no memory */
+void kv_mutex_free(kv_mutex *m);
+void kv_mutex_lock(kv_mutex *m);
+void kv_mutex_unlock(kv_mutex *m);
+
+typedef struct kv_thread kv_thread; /* a helper thread with a wake-up; signals blocked */
+/* Runs body(arg, t) once; body loops on kv_thread_wait until it says stop. */
+int kv_thread_start(void (*body)(void *arg, kv_thread *t), void *arg, kv_thread **out);
+void kv_thread_wake(kv_thread *t); /* cheap when already awake */
+int kv_thread_wait(kv_thread *t,
+                   int64_t ms);      /* in the body: 1 = go on (woken or ms passed), 0 = stop */
+void kv_thread_stop(kv_thread *t);   /* asks, wakes, joins, frees */
+void kv_thread_forget(kv_thread *t); /* in a forked child: frees what can be freed */
+
+/* ---- the seam (test builds)
+ * ------------------------------------------------------------------------------- */
+
+#ifdef KV_TEST
+/* Called before each system call with its name ("fallocate", "fdatasync", "mmap", "open", "pread",
+ * ...) and the path or "": a non-zero errno makes the call fail with it. */
+extern int (*kv_test_syscall)(const char *call, const char *what);
+KV_API void kv_test_clock(int64_t offset_ms);   /* added to kv_os_wall */
+KV_API void kv_test_clock_set(int64_t wall_ms); /* freezes kv_os_wall at this; 0: real again */
+/* Dies with _exit(77) at the n-th shared store from now (1: the next); 0: never. */
+extern int64_t kv_test_die_at;
+extern int64_t kv_test_stores;    /* counted so far */
+extern void (*kv_test_die)(void); /* replaces _exit when set */
+#endif
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * wheel.h - a hierarchical timing wheel of key hashes; time is an argument.
+ *
+ * Ticks are milliseconds. Level l has 64 slots of 64^l ms; eight levels reach beyond 8,900 years. A
+ * timer is 8 bytes, the low 32 bits of a key's hash and the low bits of its deadline (the rest
+ * follows from the slot), in chunks of seven chained to a slot. It is never looked for and never
+ * removed: when it fires, its owner looks at what the hash leads to, and arms again what is not
+ * due. A timer fires at its deadline or later, never earlier, but one armed more than two years
+ * ahead, which may fire up to 16 ms early and is then armed again.
+ */
+#ifndef KV_WHEEL_H
+#define KV_WHEEL_H
+
+#include "region.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Words of kv_head.wheel */
+enum {
+    KV_WHEEL_NOW,      /* ms: all timers before this have fired */
+    KV_WHEEL_COUNT,    /* timers */
+    KV_WHEEL_FREE,     /* id + 1 of the first free chunk */
+    KV_WHEEL_BITS = 8, /* 8 words: a bit for each non-empty slot of a level */
+    KV_WHEEL_SLOT = 16 /* 8 x 64 words: id + 1 of the first chunk */
+};
+
+#define KV_WHEEL_ROOM 1 /* chunks one kv_wheel_add or kv_wheel_step needs at most in KV_TIMERS */
+
+void kv_wheel_init(kv_region *r, int64_t now);
+
+/* In a transaction (journaled, no visible word): arms a timer. A deadline not after the wheel's
+ * time fires at the next step. */
+int kv_wheel_add(kv_region *r, uint32_t hash, int64_t deadline);
+
+enum { KV_WHEEL_IDLE = 0, KV_WHEEL_FIRED = 1, KV_WHEEL_MOVED = 2 };
+/* In a transaction: one bounded step towards `now`. FIRED: *hash and *deadline are a timer that is
+ * due, taken out. MOVED: a timer was carried to a finer slot, or time moved on; call again. IDLE:
+ * nothing is due by `now`, the wheel's time is now. KV_ECORRUPT: damage, unchanged. */
+int kv_wheel_step(kv_region *r, int64_t now, uint32_t *hash, int64_t *deadline);
+/* True when a step would do something at `now`; a load or two, for the path of every write. */
+int kv_wheel_due(const kv_region *r, int64_t now);
+
+/* Verifies counts, chains, bits, and that each timer lies in the slot its deadline asks for. */
+int kv_wheel_check(kv_region *r);
+/* Visits every timer; tests and check(). */
+int kv_wheel_each(kv_region *r, int (*each)(void *arg, uint32_t hash, int64_t deadline), void *arg);
+
+#pragma GCC visibility pop
+#endif
