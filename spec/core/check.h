@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * check.h - the whole test framework of the C tests: CHECK counts, and names file and line when it
+ * fails.
+ *
+ * A failed check does not stop the test, so one run shows everything; return on CHECK's value (1
+ * held, 0 not) where going on makes no sense. main ends with: return check_done("test_x");
+ */
+#ifndef KV_CHECK_H
+#define KV_CHECK_H
+
+#include <stdio.h>
+
+static int check_count;
+static int check_failures;
+
+/* A message on stderr, also while stdout is a pipe that nobody reads. */
+static inline int check_that(int held, const char *what, const char *file, int line)
+{
+    check_count++;
+    if (!held) {
+        check_failures++;
+        fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);
+    }
+    return held;
+}
+
+#define CHECK(cond) check_that(!!(cond), #cond, __FILE__, __LINE__)
+
+static inline int check_done(const char *name)
+{
+    if (check_failures > 0) {
+        fprintf(stderr, "%s: %d of %d checks failed\n", name, check_failures, check_count);
+        return 1;
+    }
+    printf("%s: %d checks\n", name, check_count);
+    return 0;
+}
+
+#endif
