@@ -1,0 +1,114 @@
+-- How long does a put take: a new key, an overwrite, a counter, with and without a time to live?
+
+return function(bench)
+  local n = bench.keys
+  local count = math.min(n, 500000)
+  local value = bench.value
+  local ttl = { ttl = 3600 }
+
+  -- Every round loads everything anew, beside an LMDB and (a tenth of it) an SQLite that do the same.
+  bench.title(("put, %d new keys in shuffled order, sync = \"interval\""):format(n))
+  local kept
+  local new = bench.contest("put new", {
+    { "kv", function()
+      if kept then
+        kept:close()
+      end
+      local store, ns = bench.store()
+      kept = store
+      return bench.fill(ns)
+    end },
+    { "kv with ttl", function()
+      local store, ns = bench.store "kv-ttl"
+      local ns_per_key = bench.fill(ns, n, ttl)
+      store:close()
+      bench.fresh "kv-ttl"
+      return ns_per_key
+    end },
+    { "LMDB from C", function()
+      local lmdb = bench.rival "lmdb"
+      local ns_per_key = lmdb:run("new", n, n, 0)
+      lmdb:close()
+      return ns_per_key
+    end },
+    { "SQLite from C", function()
+      local sqlite = bench.rival "sqlite"
+      sqlite:load(n)
+      local ns_per_key = sqlite:run("overwrite", n // 20, n)
+      sqlite:close()
+      return ns_per_key
+    end },
+    { "Lua table", function()
+      local t = {}
+      return bench.loop(n, "shuffled", function(keys, batch)
+        for i = 1, batch do
+          t[keys[i]] = value
+        end
+      end)
+    end },
+  })
+  print "  (SQLite: an overwrite in a full table)"
+  bench.at_least("put new: LMDB's time / kv's", new["LMDB from C"] / new.kv, 2.5)
+  bench.at_most("put new: extra for a ttl", (new["kv with ttl"] / new.kv - 1) * 100, 15, "%")
+
+  local ns = kept:namespace "default"
+  local lmdb, sqlite = bench.rival "lmdb", bench.rival "sqlite"
+  lmdb:load(n)
+  sqlite:load(n)
+
+  bench.title(("put, overwrite, %d keys, uniform"):format(n))
+  local function overwrite(opts)
+    return function()
+      return bench.loop(count, "random", function(keys, batch)
+        for i = 1, batch do
+          ns:put(keys[i], value, opts)
+        end
+      end)
+    end
+  end
+  local over = bench.contest("overwrite", {
+    { "kv", overwrite(nil) },
+    { "kv with ttl", overwrite(ttl) },
+    { "LMDB from C", function() return lmdb:run("overwrite", count, n) end },
+    { "SQLite from C", function() return sqlite:run("overwrite", count // 10, n) end },
+  })
+  bench.at_least("overwrite: LMDB's time / kv's", over["LMDB from C"] / over.kv, 2.5)
+
+  bench.title "incr of 1,000 counters"
+  bench.contest("incr", {
+    { "kv", function()
+      return bench.loop(count, "hot", function(keys, batch)
+        for i = 1, batch do
+          keys[i] = "hits:" .. keys[i]:sub(6)
+        end
+      end) and bench.loop(count, "hot", function(keys, batch)
+        for i = 1, batch do
+          ns:incr(keys[i])
+        end
+      end)
+    end },
+    { "LMDB from C", function() return lmdb:run("incr", count, n) end },
+    { "SQLite from C", function() return sqlite:run("incr", count // 10, n) end },
+  })
+
+  bench.title "put_many, 1,000 keys a call"
+  bench.contest("put_many", {
+    { "kv, each", function()
+      local items = {}
+      for i = 1, 1000 do
+        items[i] = { value = value }
+      end
+      return bench.loop(count, "random", function(keys, batch)
+        for at = 0, batch - 1000, 1000 do
+          for i = 1, 1000 do
+            items[i].key = keys[at + i]
+          end
+          assert(ns:put_many(items))
+        end
+      end)
+    end },
+  })
+  lmdb:close()
+  sqlite:close()
+  kept:close()
+end
