@@ -141,6 +141,8 @@ KV_API int kv_open(const char *path, const kv_options *opts, kv **out);
 KV_API void kv_close(kv *h);
 
 KV_API uint64_t kv_rev(kv *h); /* last revision; one load */
+KV_API int64_t kv_now(kv *h);  /* ms: the clock that expiry goes by; it holds still over small
+                                  backward steps of the system's */
 KV_API int kv_sync(kv *h);     /* everything written so far is durable when it returns KV_OK */
 KV_API int kv_tick(kv *h, uint64_t max,
                    uint64_t *done); /* expires and cleans up to max items; and whatever
