@@ -18,12 +18,22 @@
 #if LUA_VERSION_NUM == 501
 #define lua_rawlen(L, i)   lua_objlen((L), (i))
 #define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)
-#define lua_rawgetp(L, i, p)                                                                       \
-    (lua_pushlightuserdata((L), (void *)(p)),                                                      \
-     lua_rawget((L), (i) < 0 && (i) > LUA_REGISTRYINDEX ? (i)-1 : (i)))
-#define lua_rawsetp(L, i, p)                                                                       \
-    (lua_pushlightuserdata((L), (void *)(p)), lua_insert((L), -2),                                 \
-     lua_rawset((L), (i) < 0 && (i) > LUA_REGISTRYINDEX ? (i)-1 : (i)))
+
+static inline void lua_rawgetp(lua_State *L, int i, const void *p)
+{
+    i = lua_absindex(L, i);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)p);
+    lua_rawget(L, i);
+}
+
+static inline void lua_rawsetp(lua_State *L, int i, const void *p)
+{
+    i = lua_absindex(L, i);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)p);
+    lua_insert(L, -2);
+    lua_rawset(L, i);
+}
+
 #ifndef LUA_GCISRUNNING /* plain 5.1; LuaJIT 2.1 brings these along */
 #define luaL_newlib(L, l)                                                                          \
     (lua_createtable((L), 0, (int)(sizeof(l) / sizeof((l)[0]) - 1)), luaL_setfuncs((L), (l), 0))

@@ -126,15 +126,15 @@ enum { KV_JSON_INTEGER = 1, KV_JSON_DOUBLE = 2 };
 int kv_json_number_parse(const char *text, size_t len, int64_t *i, double *d);
 
 /*
- * The shortest digits that read back as exactly this double (at most 17), into buf; returns the
- * length (no NUL is written), 0 for NaN and infinities, which JSON cannot spell.  Integral values
- * up to 2^53 are spelled out, with ".0" behind when as_float is set, so that they read back as
- * KV_JSON_DOUBLE; larger ones always get an exponent, because the shortest digits filled up with
- * zeros would read back as some other integer.
+ * The shortest digits that read back as exactly this double (at most 17), into buf, which has room
+ * for KV_JSON_NUMBER_MAX; returns the length (no NUL is written), 0 for NaN and infinities, which
+ * JSON cannot spell.  Integral values up to 2^53 are spelled out, with ".0" behind when as_float
+ * is set, so that they read back as KV_JSON_DOUBLE; larger ones always get an exponent, because
+ * the shortest digits filled up with zeros would read back as some other integer.
  */
 #define KV_JSON_NUMBER_MAX 32
-size_t kv_json_number_format(double value, int as_float, char buf[KV_JSON_NUMBER_MAX]);
-size_t kv_json_integer_format(int64_t value, char buf[KV_JSON_NUMBER_MAX]);
+size_t kv_json_number_format(double value, int as_float, char *buf);
+size_t kv_json_integer_format(int64_t value, char *buf);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop
