@@ -81,17 +81,15 @@ end
 
 -- Runs step(keys, first, last) over count keys, chunk by chunk; returns ns a key. The keys are made
 -- outside the measured time, few at a time so that they do not weigh on the garbage collector.
--- how = "random" | "hot" (of 1,000) | "shuffled" | "sorted" (the last two count from start).
+-- how = "random" (start is added) | "hot" (of 1,000) | "shuffled" | "sorted" (both count from
+-- start).
 function bench.loop(count, how, step, start)
   local spent, done, keys = 0, 0, {}
   local n = bench.keys
   while done < count do
     local batch = math.min(bench.chunk, count - done)
-    if how == "hot" then
-      clock.keys(keys, batch, math.min(1000, n), "random")
-    else
-      clock.keys(keys, batch, n, how, (start or 0) + done)
-    end
+    local ordered = how == "shuffled" or how == "sorted"
+    clock.keys(keys, batch, n, how, (start or 0) + (ordered and done or 0))
     local began = clock.now()
     step(keys, batch)
     spent = spent + (clock.now() - began)
@@ -125,7 +123,9 @@ function bench.fill(ns, count, opts, start)
   local value = bench.value
   return bench.loop(count or bench.keys, "shuffled", function(keys, batch)
     for i = 1, batch do
-      assert(ns:put(keys[i], value, opts))
+      if not ns:put(keys[i], value, opts) then
+        error(select(2, ns:put(keys[i], value, opts)))
+      end
     end
   end, start)
 end

@@ -38,19 +38,27 @@ static int l_hundred(lua_State *L)
 }
 
 /* keys(t, count, n, how, start): fills t[1..count] with keys of 0..n-1. how = "random", drawn anew
- * with each call; "shuffled" or "sorted": numbers start, start + 1, ... of that order. */
+ * with each call, plus start; "hot", of 1,000 spread over n; "shuffled" or "sorted": numbers start,
+ * start + 1, ... of that order. */
 static int l_keys(lua_State *L)
 {
     static uint64_t state = 88172645463325252u;
+    static const char *const hows[] = {"random", "hot", "shuffled", "sorted", NULL};
     lua_Integer count = luaL_checkinteger(L, 2);
     uint64_t n = (uint64_t)luaL_checkinteger(L, 3);
-    const char *how = luaL_checkstring(L, 4);
+    int how = luaL_checkoption(L, 4, NULL, hows);
     uint64_t start = (uint64_t)luaL_optinteger(L, 5, 0);
     char key[KEY_LEN];
 
     for (lua_Integer i = 0; i < count; i++) {
         uint64_t at = start + (uint64_t)i;
-        make_key(key, how[0] == 'r' ? random64(&state) % n : how[1] == 'h' ? shuffled(at, n) : at);
+        if (how == 0)
+            at = start + random64(&state) % n;
+        else if (how == 1)
+            at = random64(&state) % 1000 * (n / 1000 ? n / 1000 : 1);
+        else if (how == 2)
+            at = shuffled(at, n);
+        make_key(key, at);
         lua_pushlstring(L, key, KEY_LEN);
         lua_rawseti(L, 1, i + 1);
     }

@@ -44,18 +44,9 @@ return function(bench)
   bench.at_most("get hot: kv's time / empty C function's", hot.kv / hot["empty C function"], 2)
 
   bench.title "other reads"
-  local miss = {}
-  bench.contest("", {
+  bench.contest("get", {
     { "a miss", function()
-      return bench.loop(count, "random", function(keys, batch)
-        for i = 1, batch do
-          miss[i] = "miss:" .. keys[i]:sub(6)
-        end
-      end) and bench.loop(count, "random", function(_, batch)
-        for i = 1, batch do
-          ns:get(miss[i])
-        end
-      end)
+      return bench.loop(count, "random", kv_get, n)
     end },
     { "exists", function()
       return bench.loop(count, "random", function(keys, batch)

@@ -4,16 +4,14 @@ BENCH  ?= all
 KEYS   ?= 1000000
 ROUNDS ?= 3
 
-build/bench/rivals: bench/rivals.c
+build/bench/%.so: bench/%.c bench/hist.h
 	@mkdir -p $(@D)
-	$(CC) -std=c99 -O2 -g $(WARN) -o $@ $< -llmdb -lsqlite3
+	$(CC) -std=c99 -O2 -g $(WARN) -fPIC -shared -isystem $(call incdir,lua5.4) -o $@ $< $(rival_libs)
 
-build/bench/clock.so: bench/clock.c
-	@mkdir -p $(@D)
-	$(CC) -std=c99 -O2 -g $(WARN) -fPIC -shared -isystem $(call incdir,lua5.4) -o $@ $<
+build/bench/rivals.so: rival_libs = -llmdb -lsqlite3
 
 bench: deps-bench
-	@$(MAKE) --no-print-directory -s -j$(JOBS) build/lua5.4/kv/core.so build/bench/rivals build/bench/clock.so
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build/lua5.4/kv/core.so build/bench/rivals.so build/bench/clock.so
 	@LUA_PATH="./lua/?.lua;./lua/?/init.lua;./bench/?.lua;;" \
 	  LUA_CPATH="./build/lua5.4/?.so;./build/bench/?.so;;" \
 	  KEYS=$(KEYS) ROUNDS=$(ROUNDS) lua5.4 bench/run.lua $(BENCH)
