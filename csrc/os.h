@@ -233,6 +233,13 @@ KV_API void kv_test_clock_set(int64_t wall_ms); /* freezes kv_os_wall at this; 0
 extern int64_t kv_test_die_at;
 extern int64_t kv_test_stores;    /* counted so far */
 extern void (*kv_test_die)(void); /* replaces _exit when set */
+extern int64_t kv_test_fs;        /* the type that statfs reports; 0: the truth */
+/* For the os files: what kv_test_syscall says, 0 without one. */
+int kv_seam(const char *call, const char *what);
+int kv_seam_fd(const char *call, int fd);
+#else
+#define kv_seam(call, what)  0
+#define kv_seam_fd(call, fd) 0
 #endif
 
 #pragma GCC visibility pop

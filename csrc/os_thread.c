@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * os_thread.c - the robust lock between processes, the fork guard, mutexes and the helper thread.
+ *
+ * The lock is a futex that the kernel hands on with a note when its owner dies; everything else
+ * here is private to a process.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <sys/mman.h>
+
+#define MS_PER_SECOND 1000
+#define NS_PER_MS     1000000
+#define NS_PER_SECOND 1000000000
+#define MAX_WAIT_MS   1000000000 /* 11 days; keeps the sums far from overflow */
+
+static struct timespec deadline(clockid_t clock, int64_t ms)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    if (ms > MAX_WAIT_MS)
+        ms = MAX_WAIT_MS;
+    t.tv_sec += ms / MS_PER_SECOND;
+    t.tv_nsec += ms % MS_PER_SECOND * NS_PER_MS;
+    if (t.tv_nsec >= NS_PER_SECOND) {
+        t.tv_sec++;
+        t.tv_nsec -= NS_PER_SECOND;
+    }
+    return t;
+}
+
+/* ---- the robust lock ---- */
+
+KV_STATIC_ASSERT(sizeof(pthread_mutex_t) <= sizeof(kv_lock), lock_holds_a_mutex);
+
+static pthread_mutex_t *mutex_of(kv_lock *l)
+{
+    return (pthread_mutex_t *)(void *)l;
+}
+
+/* NORMAL: the other kinds compare thread ids, and those repeat across PID namespaces. No priority
+ * inheritance: there it aborts the process. */
+int kv_lock_init(kv_lock *l)
+{
+    pthread_mutexattr_t attr;
+    int e = kv_seam("lock_init", "");
+    if (e == 0)
+        e = pthread_mutexattr_init(&attr);
+    if (e == 0) {
+        e = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_NORMAL);
+        if (e == 0)
+            e = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+        if (e == 0)
+            e = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+        if (e == 0)
+            e = pthread_mutex_init(mutex_of(l), &attr);
+        pthread_mutexattr_destroy(&attr);
+    }
+    if (e != 0)
+        return kv_fail(KV_EUNSUPPORTED, "this system has no robust locks between processes");
+    return KV_OK;
+}
+
+/* A step of the wall clock must not end a wait early, or stretch it. */
+static int timed_lock(pthread_mutex_t *m, int64_t ms)
+{
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 30)
+#define HAS_CLOCKLOCK
+#endif
+#endif
+#ifdef HAS_CLOCKLOCK
+    struct timespec until = deadline(CLOCK_MONOTONIC, ms);
+    return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &until);
+#else
+    struct timespec until = deadline(CLOCK_REALTIME, ms);
+    return pthread_mutex_timedlock(m, &until);
+#endif
+}
+
+static KV_NOINLINE int lock_slowly(kv_lock *l, int e, int64_t timeout_ms)
+{
+    if (e == EBUSY && timeout_ms > 0)
+        e = timed_lock(mutex_of(l), timeout_ms);
+    switch (e) {
+    case 0:
+        return KV_OK;
+    case EOWNERDEAD:
+        return KV_LOCK_DIED;
+    case EBUSY:
+    case ETIMEDOUT:
+        return kv_fail(KV_EBUSY, "the writer's lock is held by another process");
+    case ENOTRECOVERABLE:
+        return kv_fail(KV_EIO,
+                       "the writer's lock was given up by a process that could not recover");
+    default:
+        return kv_fail_errno(e, "take the writer's lock", "");
+    }
+}
+
+int kv_lock_take(kv_lock *l, int64_t timeout_ms)
+{
+    int e = pthread_mutex_trylock(mutex_of(l));
+    return kv_likely(e == 0) ? KV_OK : lock_slowly(l, e, timeout_ms);
+}
+
+void kv_lock_consistent(kv_lock *l)
+{
+    pthread_mutex_consistent(mutex_of(l));
+}
+
+void kv_lock_release(kv_lock *l)
+{
+    int e = pthread_mutex_unlock(mutex_of(l));
+    kv_assert(e == 0);
+    (void)e;
+}
+
+/* ---- the fork guard ---- */
+
+/* The pages that the kernel does not wipe itself (before Linux 4.14): a handler of fork does. */
+static pthread_mutex_t guards_mutex = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t **guards;
+static size_t guard_count, guard_room;
+static int guards_registered;
+
+static void guards_lock(void)
+{
+    pthread_mutex_lock(&guards_mutex);
+}
+static void guards_unlock(void)
+{
+    pthread_mutex_unlock(&guards_mutex);
+}
+static void guards_wipe(void)
+{
+    for (size_t i = 0; i < guard_count; i++)
+        *guards[i] = 0;
+    pthread_mutex_unlock(&guards_mutex);
+}
+
+static int guards_add(uint64_t *page)
+{
+    int e = 0;
+    guards_lock();
+    if (!guards_registered) {
+        e = pthread_atfork(guards_lock, guards_unlock, guards_wipe);
+        guards_registered = e == 0;
+    }
+    if (e == 0 && guard_count == guard_room) {
+        size_t room = guard_room ? guard_room * 2 : 8;
+        uint64_t **more = realloc(guards, room * sizeof *more);
+        if (!more) {
+            e = ENOMEM;
+        } else {
+            guards = more;
+            guard_room = room;
+        }
+    }
+    if (e == 0)
+        guards[guard_count++] = page;
+    guards_unlock();
+    return e;
+}
+
+static void guards_remove(const uint64_t *page)
+{
+    guards_lock();
+    for (size_t i = 0; i < guard_count; i++)
+        if (guards[i] == page)
+            guards[i--] = guards[--guard_count];
+    if (guard_count == 0) {
+        free(guards);
+        guards = NULL;
+        guard_room = 0;
+    }
+    guards_unlock();
+}
+
+int kv_guard_init(kv_guard *g)
+{
+    int e = kv_seam("mmap", "");
+    void *page = MAP_FAILED;
+    if (e == 0) {
+        page = mmap(NULL, KV_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED)
+            e = errno;
+    }
+    if (e != 0)
+        return kv_fail_errno(e, "map a page", "");
+    if (kv_seam("wipeonfork", "") != 0 || madvise(page, KV_PAGE, MADV_WIPEONFORK) != 0) {
+        e = guards_add(page);
+        if (e != 0) {
+            munmap(page, KV_PAGE);
+            return kv_fail_errno(e, "register a fork handler", "");
+        }
+    }
+    g->page = page;
+    kv_guard_adopt(g);
+    return KV_OK;
+}
+
+void kv_guard_free(kv_guard *g)
+{
+    if (!g->page)
+        return;
+    guards_remove(g->page);
+    munmap(g->page, KV_PAGE);
+    g->page = NULL;
+}
+
+void kv_guard_adopt(kv_guard *g)
+{
+    __atomic_store_n(g->page, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- mutexes ---- */
+
+struct kv_mutex {
+    pthread_mutex_t m;
+};
+
+kv_mutex *kv_mutex_new(void)
+{
+    kv_mutex *m = malloc(sizeof *m);
+    if (m && pthread_mutex_init(&m->m, NULL) != 0) {
+        free(m);
+        m = NULL;
+    }
+    return m;
+}
+
+void kv_mutex_free(kv_mutex *m)
+{
+    if (!m)
+        return;
+    pthread_mutex_destroy(&m->m);
+    free(m);
+}
+
+void kv_mutex_lock(kv_mutex *m)
+{
+    int e = pthread_mutex_lock(&m->m);
+    kv_assert(e == 0);
+    (void)e;
+}
+
+void kv_mutex_unlock(kv_mutex *m)
+{
+    int e = pthread_mutex_unlock(&m->m);
+    kv_assert(e == 0);
+    (void)e;
+}
+
+/* ---- the helper thread ---- */
+
+struct kv_thread {
+    void (*body)(void *arg, kv_thread *t);
+    void *arg;
+    int woken; /* set by kv_thread_wake, taken by kv_thread_wait; atomic */
+    int stop;  /* under the mutex */
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+};
+
+static void *run(void *arg)
+{
+    kv_thread *t = arg;
+    pthread_setname_np(pthread_self(), "kv");
+    t->body(t->arg, t);
+    return NULL;
+}
+
+/* A host's signal handlers run on the host's threads. Faults stay deliverable: blocked, they would
+ * kill the process without the report a host may have set up. */
+static int create_quiet(kv_thread *t)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigset_t all, before;
+    sigfillset(&all);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        sigdelset(&all, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int e = pthread_create(&t->thread, NULL, run, t);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return e;
+}
+
+int kv_thread_start(void (*body)(void *arg, kv_thread *t), void *arg, kv_thread **out)
+{
+    pthread_condattr_t attr;
+    kv_thread *t = calloc(1, sizeof *t);
+    if (!t)
+        return kv_fail(KV_ENOMEM, "out of memory");
+    t->body = body;
+    t->arg = arg;
+    pthread_mutex_init(&t->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    int e = kv_seam("thread", "");
+    if (e == 0)
+        e = create_quiet(t);
+    if (e != 0) {
+        kv_thread_forget(t);
+        return kv_fail_errno(e, "start a thread", "");
+    }
+    *out = t;
+    return KV_OK;
+}
+
+/* An exchange, not a load: it sees the thread's last take, and the thread's next take sees what was
+ * written before this. With a plain load a wake-up could be lost between the two. */
+void kv_thread_wake(kv_thread *t)
+{
+    if (__atomic_exchange_n(&t->woken, 1, __ATOMIC_SEQ_CST))
+        return;
+    pthread_mutex_lock(&t->mutex);
+    pthread_cond_signal(&t->changed);
+    pthread_mutex_unlock(&t->mutex);
+}
+
+int kv_thread_wait(kv_thread *t, int64_t ms)
+{
+    struct timespec until = deadline(CLOCK_MONOTONIC, ms > 0 ? ms : 0);
+    int e = 0;
+    pthread_mutex_lock(&t->mutex);
+    while (!t->stop && !__atomic_exchange_n(&t->woken, 0, __ATOMIC_SEQ_CST) && e != ETIMEDOUT)
+        e = pthread_cond_timedwait(&t->changed, &t->mutex, &until);
+    int on = !t->stop;
+    pthread_mutex_unlock(&t->mutex);
+    return on;
+}
+
+void kv_thread_stop(kv_thread *t)
+{
+    if (!t)
+        return;
+    pthread_mutex_lock(&t->mutex);
+    t->stop = 1;
+    pthread_cond_signal(&t->changed);
+    pthread_mutex_unlock(&t->mutex);
+    pthread_join(t->thread, NULL);
+    pthread_cond_destroy(&t->changed);
+    pthread_mutex_destroy(&t->mutex);
+    free(t);
+}
+
+/* Neither destroyed: the condition still counts a waiter that does not exist here. */
+void kv_thread_forget(kv_thread *t)
+{
+    free(t);
+}
