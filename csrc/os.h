@@ -32,8 +32,6 @@
 #define KV_STATIC_ASSERT(cond, name) typedef char kv_assert_##name[(cond) ? 1 : -1]
 
 #ifdef KV_TEST
-#include <stdio.h>
-#include <stdlib.h>
 /* Internal invariants only; stored or shared bytes are validated, never asserted. */
 #define kv_assert(c) ((c) ? (void)0 : kv_assert_failed(#c, __FILE__, __LINE__))
 void kv_assert_failed(const char *what, const char *file, int line);
