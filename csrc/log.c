@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log.c - segments: mapping, appending, reading, syncing, retirement. log_walk.c replays them.
+ *
+ * Invariant: bytes before the tail never change; bytes behind it in mapped segments are zero or
+ * claimed. Nothing that was mapped is unmapped while the log is open: a retired segment's address
+ * range is reused for a later segment of the same size, so that a reader who is late reads other
+ * bytes and finds another id, never a hole.
+ */
+#include "log.h"
+#include "crc32c.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+KV_STATIC_ASSERT(sizeof(kv_seg_head) <= KV_SEG_HEAD, seg_head_size);
+KV_STATIC_ASSERT(offsetof(kv_seg_head, crc) == 96, seg_head_crc);
+KV_STATIC_ASSERT(offsetof(kv_seg_head, mark) % 8 == 0, seg_head_mark);
+
+#define PUNCH_BITE (1u << 20)
+
+/* ---- private buffers
+ * ----------------------------------------------------------------------------------- */
+
+int kv_scratch_need(kv_scratch *s, size_t n)
+{
+    char *p;
+    size_t cap = s->cap ? s->cap : 512;
+
+    if (n <= s->cap)
+        return KV_OK;
+    while (cap < n)
+        cap *= 2;
+    p = malloc(cap);
+    if (p == NULL)
+        return kv_fail(KV_ENOMEM, "out of memory (%zu bytes)", cap);
+    free(s->p);
+    s->p = p;
+    s->cap = cap;
+    return KV_OK;
+}
+
+void kv_scratch_free(kv_scratch *s)
+{
+    free(s->p);
+    s->p = NULL;
+    s->cap = 0;
+}
+
+/* ---- names and mappings
+ * ---------------------------------------------------------------------------------- */
+
+static void seg_name(uint32_t id, char out[24])
+{
+    snprintf(out, 24, "log.%08x", (unsigned)id);
+}
+
+int kv_log_parse_name(const char *name, uint32_t *id)
+{
+    unsigned v;
+    char again[24];
+
+    if (sscanf(name, "log.%8x", &v) != 1)
+        return 0;
+    seg_name(v, again);
+    if (strcmp(again, name) != 0)
+        return 0;
+    *id = v;
+    return 1;
+}
+
+static char *base_of(uint64_t mapping)
+{
+    return (char *)(uintptr_t)(mapping & ~(uint64_t)(KV_PAGE - 1));
+}
+
+static uint32_t size_of(uint64_t mapping)
+{
+    return (uint32_t)1 << (mapping & 31);
+}
+
+static uint64_t *slot_of(kv_log *l, uint32_t id)
+{
+    return &l->table[id & (KV_SEG_IDS - 1)];
+}
+
+static kv_seg_head *head_of(uint64_t mapping)
+{
+    return (kv_seg_head *)(void *)base_of(mapping);
+}
+
+static int log2_of(uint64_t size)
+{
+    return size >= KV_SEG_MIN && size <= KV_SEG_MAX && (size & (size - 1)) == 0
+               ? __builtin_ctzll(size)
+               : 0;
+}
+
+/* Maps segment fd, in the place of a retired one of the same size if there is one. With l->mutex
+ * held. */
+static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
+{
+    int bits = log2_of(size), e;
+    void *p;
+    uint32_t i;
+
+    if (!bits)
+        return kv_fail(KV_ECORRUPT, "%s: a log segment has a size of %llu bytes",
+                       kv_dir_path(l->dir), (unsigned long long)size);
+    for (i = 0; i < l->idles; i++)
+        if ((l->idle[i] & 31) == (uint64_t)bits)
+            break;
+    if (i < l->idles) {
+        e = kv_file_map(fd, 0, size, l->writable, base_of(l->idle[i]), 0, &p);
+        if (e == KV_OK)
+            l->idle[i] = l->idle[--l->idles];
+    } else {
+        e = kv_file_map(fd, 0, size, l->writable, NULL, 0, &p);
+    }
+    if (e == KV_OK)
+        *mapping = (uint64_t)(uintptr_t)p | (uint64_t)bits;
+    return e;
+}
+
+/* The mapping of segment id, mapped now if need be; 0: there is no such file, or it cannot be
+ * mapped. */
+static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id)
+{
+    char name[24];
+    uint64_t m, size;
+    int fd, ok;
+
+    kv_mutex_lock(l->mutex);
+    m = kv_load(slot_of(l, id));
+    if (m == 0 || head_of(m)->id != id) {
+        seg_name(id, name);
+        ok = kv_file_open(l->dir, name, l->writable ? KV_FILE_WRITE : KV_FILE_READ, &fd) == KV_OK;
+        m = 0;
+        if (ok) {
+            if (kv_file_size(fd, &size) == KV_OK && map_fd(l, fd, size, &m) == KV_OK)
+                __atomic_store_n(slot_of(l, id), m, __ATOMIC_RELEASE);
+            kv_file_close(fd);
+        }
+    }
+    kv_mutex_unlock(l->mutex);
+    return m;
+}
+
+/* Spares are all zero, so their id word says nothing: the table is right for them because this
+ * process made them or reach() looked at the file. */
+static uint64_t mapping_of(kv_log *l, uint32_t id)
+{
+    uint64_t m = kv_load(slot_of(l, id));
+
+    if (kv_unlikely(m == 0 || (head_of(m)->id != id && head_of(m)->id != 0)))
+        m = reach(l, id);
+    return m;
+}
+
+int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int writable)
+{
+    memset(l, 0, sizeof *l);
+    l->dir = dir;
+    l->w = words;
+    l->store_id = store_id;
+    l->writable = writable;
+    l->sync_fd = -1;
+    l->table = calloc(KV_SEG_IDS, sizeof *l->table);
+    l->mutex = kv_mutex_new();
+    if (l->table == NULL || l->mutex == NULL) {
+        kv_log_close(l);
+        return kv_fail(KV_ENOMEM, "out of memory");
+    }
+    if (kv_os_random(&l->random, sizeof l->random) != KV_OK) {
+        kv_log_close(l);
+        return KV_EIO;
+    }
+    return KV_OK;
+}
+
+void kv_log_close(kv_log *l)
+{
+    uint32_t i;
+
+    if (l->sync_fd >= 0)
+        kv_file_close(l->sync_fd);
+    if (l->table != NULL)
+        for (i = 0; i < KV_SEG_IDS; i++)
+            if (l->table[i])
+                kv_file_unmap(base_of(l->table[i]), size_of(l->table[i]));
+    /* Idle mappings are still in the table under their old ids unless the id was reused. */
+    free(l->table);
+    free(l->idle);
+    if (l->mutex != NULL)
+        kv_mutex_free(l->mutex);
+    memset(l, 0, sizeof *l);
+    l->sync_fd = -1;
+}
+
+static uint64_t random64(kv_log *l)
+{
+    uint64_t z = l->random += 0x9e3779b97f4a7c15ull;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+/* ---- segments
+ * --------------------------------------------------------------------------------------------------
+ */
+
+int kv_log_prepare(kv_log *l, uint32_t size)
+{
+    uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]) + 1;
+    char name[24];
+    uint64_t m;
+    int fd, e;
+
+    seg_name(id, name);
+    e = kv_file_unlink(l->dir, name); /* left by somebody who died here */
+    if (e == KV_OK)
+        e = kv_file_open(l->dir, name, KV_FILE_CREATE, &fd);
+    if (e != KV_OK)
+        return e;
+    e = kv_file_allocate(fd, 0, size);
+    if (e == KV_OK) {
+        kv_mutex_lock(l->mutex);
+        e = map_fd(l, fd, size, &m);
+        if (e == KV_OK)
+            __atomic_store_n(slot_of(l, id), m, __ATOMIC_RELEASE);
+        kv_mutex_unlock(l->mutex);
+    }
+    kv_file_close(fd);
+    if (e != KV_OK) {
+        kv_file_unlink(l->dir, name);
+        return e;
+    }
+    kv_store(&l->w[KV_LOG_SPARES], id);
+    return KV_OK;
+}
+
+/* Syncs one segment by name, keeping the last descriptor: `always` syncs the same head again and
+ * again. */
+static int sync_segment(kv_log *l, uint32_t id)
+{
+    char name[24];
+    int e;
+
+    if (l->sync_fd < 0 || l->sync_id != id) {
+        if (l->sync_fd >= 0)
+            kv_file_close(l->sync_fd);
+        l->sync_fd = -1;
+        seg_name(id, name);
+        e = kv_file_open(l->dir, name, KV_FILE_WRITE, &l->sync_fd);
+        if (e != KV_OK) {
+            l->sync_fd = -1;
+            return e;
+        }
+        l->sync_id = id;
+    }
+    return kv_file_sync(l->sync_fd);
+}
+
+/* The mark says in the head's own header how far it is durable. It is written after the sync that
+ * made it true and reaches the disk with a later one, so it may lag and never lies. */
+static void set_mark(kv_log *l, uint64_t pos)
+{
+    uint64_t m = mapping_of(l, kv_pos_id(pos));
+    uint32_t off = kv_pos_off(pos);
+
+    if (m != 0 && head_of(m)->id == kv_pos_id(pos))
+        kv_store(&head_of(m)->mark, off | (uint64_t)kv_crc32c(head_of(m)->salt, &off, 4) << 32);
+}
+
+int kv_log_sync(kv_log *l)
+{
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), old = kv_load(&l->w[KV_LOG_SYNCED]);
+    uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SYNC_FROM]),
+             oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]);
+    uint32_t named = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
+    int e = KV_OK;
+
+    if (kv_load(&l->w[KV_LOG_BROKEN]))
+        return kv_fail(KV_EIO, "%s: an earlier sync failed; reopen the store", kv_dir_path(l->dir));
+    if (old == tail)
+        return KV_OK;
+    if (id < oldest)
+        id = oldest;
+    for (; e == KV_OK && id <= kv_pos_id(tail); id++)
+        e = sync_segment(l, id);
+    if (e == KV_OK && kv_load(&l->w[KV_LOG_NAMED]) < kv_pos_id(tail)) {
+        e = kv_dir_sync(l->dir);
+        if (e == KV_OK)
+            kv_store(&l->w[KV_LOG_NAMED], named);
+    }
+    if (e != KV_OK) {
+        /* The kernel may have dropped the pages and would say "fine" to a second try: never sync
+         * again. */
+        kv_store(&l->w[KV_LOG_BROKEN], 1);
+        return kv_fail(KV_EIO, "%s: writing to the disk failed; reopen the store",
+                       kv_dir_path(l->dir));
+    }
+    l->syncs++;
+    kv_store(&l->w[KV_LOG_SYNC_FROM], kv_pos_id(tail));
+    kv_store(&l->w[KV_LOG_SYNCED], tail);
+    if (kv_pos_id(old) != kv_pos_id(tail) || tail - old >= KV_SEG_MIN / 4 || l->syncs % 64 == 0)
+        set_mark(l, tail);
+    return KV_OK;
+}
+
+void kv_log_mark(kv_log *l)
+{
+    set_mark(l, kv_load(&l->w[KV_LOG_SYNCED]));
+    if (sync_segment(l, kv_pos_id(kv_load(&l->w[KV_LOG_SYNCED]))) != KV_OK)
+        kv_store(&l->w[KV_LOG_BROKEN], 1);
+}
+
+/* Remembers that nobody needs a mapping any more. When there is no memory to note it, its addresses
+ * stay taken: harmless. */
+static void set_idle(kv_log *l, uint64_t mapping)
+{
+    uint64_t *more;
+
+    if (l->idles == l->idle_cap) {
+        more = realloc(l->idle, (l->idle_cap + 64) * sizeof *more);
+        if (more == NULL)
+            return;
+        l->idle = more;
+        l->idle_cap += 64;
+    }
+    l->idle[l->idles++] = mapping;
+}
+
+int kv_log_retire(kv_log *l, uint32_t id)
+{
+    uint32_t i = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]), off, bite;
+    char name[24];
+    uint64_t m;
+
+    for (; i < id; i++) {
+        m = mapping_of(l, i);
+        kv_store(&l->w[KV_LOG_OLDEST], i + 1);
+        if (m != 0) {
+            /* Zero first what readers re-check, then give the space back in bites that do not hold
+             * the file system up. */
+            for (off = 0; off < size_of(m); off += bite) {
+                bite = off == 0                        ? KV_PAGE
+                       : size_of(m) - off < PUNCH_BITE ? size_of(m) - off
+                                                       : PUNCH_BITE;
+                (void)kv_map_punch(base_of(m) + off, bite);
+            }
+            kv_mutex_lock(l->mutex);
+            /* Mappings that wait for reuse leave the table: one place owns each. */
+            __atomic_store_n(slot_of(l, i), 0, __ATOMIC_RELEASE);
+            set_idle(l, m);
+            kv_mutex_unlock(l->mutex);
+        }
+        seg_name(i, name);
+        (void)kv_file_unlink(l->dir, name);
+    }
+    return KV_OK;
+}
+
+/* Writes the header that makes spare `id` the head. `before` is the position where the predecessor
+ * ends, 0 if none. */
+static void write_head(kv_log *l, uint32_t id, uint64_t before, const kv_append *a)
+{
+    uint64_t m = mapping_of(l, id), pm;
+    kv_seg_head h;
+
+    memset(&h, 0, sizeof h);
+    h.id = id;
+    h.magic = KV_SEG_MAGIC;
+    h.format = KV_LOG_FORMAT;
+    h.salt = (uint32_t)random64(l);
+    h.size = size_of(m);
+    h.store_id = l->store_id;
+    if (before != 0) {
+        pm = mapping_of(l, kv_pos_id(before));
+        h.prev = before;
+        if (kv_pos_id(a->last) == kv_pos_id(before) && kv_pos_off(a->last) < kv_pos_off(before))
+            memcpy(&h.prev_crc, base_of(pm) + kv_pos_off(a->last), 4);
+        h.linear = head_of(pm)->linear + size_of(pm);
+    }
+    h.next_rev = a->next_rev;
+    h.next_ns = a->next_ns;
+    h.time = a->time;
+    h.synced = kv_load(&l->w[KV_LOG_SYNCED]);
+    h.crc = kv_crc32c(0, &h, offsetof(kv_seg_head, crc));
+    kv_store_bytes(head_of(m), &h, sizeof h);
+}
+
+int kv_log_start(kv_log *l, uint32_t id, uint32_t size, uint64_t next_rev, uint64_t next_ns,
+                 int64_t time)
+{
+    uint64_t pos = kv_pos(id, KV_SEG_HEAD);
+    kv_append a;
+    int e;
+
+    kv_store(&l->w[KV_LOG_SPARES], id - 1);
+    e = kv_log_prepare(l, size);
+    if (e == KV_OK)
+        e = kv_log_prepare(l, size);
+    if (e != KV_OK)
+        return e;
+    memset(&a, 0, sizeof a);
+    a.next_rev = next_rev;
+    a.next_ns = next_ns;
+    a.time = time;
+    kv_store(&l->w[KV_LOG_SYNCED], 0);
+    write_head(l, id, 0, &a);
+    kv_store(&l->w[KV_LOG_OLDEST], id);
+    kv_store(&l->w[KV_LOG_CLEAN], pos);
+    kv_store(&l->w[KV_LOG_SYNC_FROM], id);
+    kv_store(&l->w[KV_LOG_CLAIM], pos);
+    kv_store(&l->w[KV_LOG_LAST], 0);
+    kv_store(&l->w[KV_LOG_TAIL], pos);
+    return kv_log_sync(l);
+}
+
+/* ---- appending
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+void kv_log_begin(kv_log *l, kv_append *a)
+{
+    a->pos = kv_load_relaxed(&l->w[KV_LOG_TAIL]);
+    a->last = kv_load_relaxed(&l->w[KV_LOG_LAST]);
+}
+
+int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve)
+{
+    uint32_t id = kv_pos_id(a->pos), spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
+    uint64_t m = mapping_of(l, id);
+
+    size = kv_rec_align(size);
+    while (m != 0 && size_of(m) - kv_pos_off(a->pos) < size) {
+        if (++id > spares || (m = mapping_of(l, id)) == 0)
+            return 0;
+        a->pos = kv_pos(id, KV_SEG_HEAD);
+        if (size_of(m) - KV_SEG_HEAD < size)
+            return 0; /* prepared when values were smaller: the caller asks for a larger one */
+    }
+    a->pos += size;
+    return m != 0 && (reserve || id < spares);
+}
+
+uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r, uint32_t size)
+{
+    uint32_t id = kv_pos_id(a->pos), off = kv_pos_off(a->pos);
+    uint64_t m = mapping_of(l, id), before = a->pos, pos;
+
+    if (size_of(m) - off < kv_rec_align(size)) {
+        m = mapping_of(l, ++id);
+        kv_store(&l->w[KV_LOG_CLAIM], kv_pos(id, KV_SEG_HEAD));
+        if (!KV_IS_BUG(4))
+            write_head(l, id, before, a);
+        else
+            write_head(l, id, 0, a);
+        off = KV_SEG_HEAD;
+    }
+    pos = kv_pos(id, off);
+    kv_store(&l->w[KV_LOG_CLAIM], pos + kv_rec_align(size));
+    kv_rec_encode(r, size, kv_rec_seed(head_of(m)->salt, off), base_of(m) + off);
+    a->last = pos;
+    a->pos = pos + kv_rec_align(size);
+    return pos;
+}
+
+void kv_log_commit(kv_log *l, kv_append *a)
+{
+    kv_store(&l->w[KV_LOG_LAST], a->last);
+    kv_store(&l->w[KV_LOG_TAIL], a->pos);
+}
+
+/* Zeroes claimed bytes from the far end back, so that a death in here leaves a shorter claim of the
+ * same kind. */
+int kv_log_recover(kv_log *l)
+{
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), claim = kv_load(&l->w[KV_LOG_CLAIM]), m, pos, at;
+    uint32_t id, off, end;
+    kv_rec r;
+
+    for (id = kv_pos_id(claim); id >= kv_pos_id(tail) && id != 0; id--) {
+        m = mapping_of(l, id);
+        if (m == 0)
+            return kv_fail(KV_ECORRUPT, "%s: segment %u is missing", kv_dir_path(l->dir),
+                           (unsigned)id);
+        off = id == kv_pos_id(tail) ? kv_pos_off(tail) : 0;
+        end = id == kv_pos_id(claim) ? kv_pos_off(claim) : size_of(m);
+        if (off < end && end <= size_of(m)) {
+            kv_test_store();
+            memset(base_of(m) + off, 0, end - off);
+            kv_test_store();
+        }
+    }
+    kv_store(&l->w[KV_LOG_CLAIM], tail);
+    if (kv_load(&l->w[KV_LOG_LAST]) >= tail) {
+        /* The writer noted its record as the last one and died before it was: find the one before.
+         */
+        pos = kv_pos(kv_pos_id(tail), KV_SEG_HEAD);
+        at = 0;
+        while (pos < tail && kv_log_next(l, &pos, tail, &at, &r) == 1)
+            ;
+        kv_store(&l->w[KV_LOG_LAST], at);
+    }
+    return KV_OK;
+}
+
+static uint64_t linear(kv_log *l, uint64_t pos)
+{
+    uint64_t m = mapping_of(l, kv_pos_id(pos));
+
+    return m ? head_of(m)->linear + kv_pos_off(pos) : 0;
+}
+
+uint64_t kv_log_used(kv_log *l)
+{
+    return linear(l, kv_load(&l->w[KV_LOG_TAIL])) - linear(l, kv_load(&l->w[KV_LOG_CLEAN]));
+}
+
+uint32_t kv_log_size_of(kv_log *l, uint32_t id)
+{
+    uint64_t m = mapping_of(l, id);
+
+    return m ? size_of(m) : 0;
+}
+
+uint64_t kv_log_bytes(kv_log *l)
+{
+    uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]),
+             spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
+    uint64_t n = 0;
+
+    for (; id <= spares; id++)
+        n += kv_log_size_of(l, id);
+    return n;
+}
+
+/* ---- reading
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+static uint64_t mapping_of_addr(kv_log *l, uint64_t addr)
+{
+    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
+
+    if (kv_unlikely(m == 0))
+        m = reach(l, kv_pos_id(kv_addr_pos(addr, (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]))));
+    return m;
+}
+
+static int same_segment(uint64_t mapping, uint64_t addr)
+{
+    uint64_t id = kv_load(&head_of(mapping)->id);
+
+    return id != 0 && (id & (KV_SEG_IDS - 1)) == (addr >> 22 & (KV_SEG_IDS - 1));
+}
+
+void kv_log_prefetch(kv_log *l, uint64_t addr)
+{
+    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
+    char *p = base_of(m) + ((addr & 0x3fffff) << 2);
+
+    if (m != 0) {
+        kv_prefetch(p);
+        kv_prefetch(p + 64);
+    }
+}
+
+int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
+{
+    uint64_t m = mapping_of_addr(l, addr);
+    uint32_t off = (uint32_t)(addr & 0x3fffff) << 2, n, salt;
+    const char *p;
+    int e;
+
+    if (m == 0)
+        return KV_LOG_GONE;
+    p = base_of(m) + off;
+    salt = head_of(m)->salt;
+    if (off < KV_SEG_HEAD || off + KV_REC_MIN > size_of(m))
+        return same_segment(m, addr)
+                   ? kv_fail(KV_ECORRUPT, "%s: an address leads out of its segment",
+                             kv_dir_path(l->dir))
+                   : KV_LOG_GONE;
+    n = kv_rec_peek_len(p);
+    if (n > size_of(m) - off)
+        n = 0;
+    if (n > s->cap) {
+        e = kv_scratch_need(s, n);
+        if (e != KV_OK)
+            return e;
+    }
+    memcpy(s->p, p, n);
+    /* From here on the copy is what counts: it was this record's if the segment still is. */
+    kv_fence_acquire();
+    if (!same_segment(m, addr))
+        return KV_LOG_GONE;
+    if (kv_rec_decode(s->p, n, kv_rec_seed(salt, off), out) != KV_OK)
+        return kv_fail(KV_ECORRUPT, "%s: damaged record in segment %u at %u", kv_dir_path(l->dir),
+                       (unsigned)head_of(m)->id, (unsigned)off);
+    return KV_OK;
+}
+
+int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out)
+{
+    uint64_t m = mapping_of_addr(l, addr);
+    uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
+
+    if (m == 0 || !same_segment(m, addr) || off < KV_SEG_HEAD || off >= size_of(m) ||
+        kv_rec_decode(base_of(m) + off, size_of(m) - off, kv_rec_seed(head_of(m)->salt, off),
+                      out) != KV_OK)
+        return kv_fail(KV_ECORRUPT, "%s: damaged record at address %llx", kv_dir_path(l->dir),
+                       (unsigned long long)addr);
+    return KV_OK;
+}
+
+int kv_log_next(kv_log *l, uint64_t *pos, uint64_t end, uint64_t *at, kv_rec *out)
+{
+    uint32_t id = kv_pos_id(*pos), off = kv_pos_off(*pos), limit;
+    uint64_t m;
+
+    for (;;) {
+        if (kv_pos(id, off) >= end)
+            return 0;
+        m = mapping_of(l, id);
+        if (m == 0)
+            return kv_fail(KV_ECORRUPT, "%s: segment %u is missing", kv_dir_path(l->dir),
+                           (unsigned)id);
+        limit = id == kv_pos_id(end) ? kv_pos_off(end) : size_of(m);
+        if (limit > size_of(m))
+            limit = size_of(m);
+        if (off < limit && kv_rec_decode(base_of(m) + off, limit - off,
+                                         kv_rec_seed(head_of(m)->salt, off), out) == KV_OK) {
+            *at = kv_pos(id, off);
+            *pos = *at + kv_rec_align(kv_rec_peek_len(base_of(m) + off));
+            return 1;
+        }
+        if (id == kv_pos_id(end))
+            return kv_fail(KV_ECORRUPT, "%s: damaged record in segment %u at %u",
+                           kv_dir_path(l->dir), (unsigned)id, (unsigned)off);
+        id++;
+        off = KV_SEG_HEAD;
+    }
+}

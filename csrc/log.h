@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log.h - the log: segments, appending, reading, replay, syncing, retirement. Knows records, not
+ * the index.
+ *
+ * A position is segment id << 32 | offset in bytes; a record's address in the index is 40 bits:
+ * segment id mod 2^18 << 22 | offset / 4. Segments are files log.<id> of a power of two bytes, 64
+ * KiB to 16 MiB, consecutive ids:
+ *
+ *   [oldest, clean)   judged by the cleaner, waiting to be retired
+ *   [clean, head]     the log; the tail is in the head
+ *   (head, spares]    allocated, all zero; the last one is the reserve that puts never take
+ *
+ * Publishing the tail is the commit of a write: bytes behind it belong to nobody. A segment's
+ * header is written when it becomes the head and names its predecessor's exact end and last
+ * checksum, so that replay enters a segment only when it arrived there.
+ */
+#ifndef KV_LOG_H
+#define KV_LOG_H
+
+#include "record.h"
+
+#pragma GCC visibility push(hidden)
+
+#define KV_SEG_MIN    (64u << 10)
+#define KV_SEG_MAX    (16u << 20)
+#define KV_SEG_HEAD   128u /* bytes before the first record */
+#define KV_SEG_IDS    (1u << 18)
+#define KV_SEG_MAGIC  0x3167657376ull /* "vseg1" */
+#define KV_LOG_FORMAT 1u
+
+/* First bytes of a segment. `id` is the word a reader re-checks: it reads as zero once the segment
+ * is punched. */
+typedef struct kv_seg_head {
+    uint64_t id;
+    uint64_t magic;
+    uint32_t format, salt;
+    uint64_t size;
+    uint64_t store_id;
+    uint64_t prev;     /* position where the predecessor ended; 0: the log begins here */
+    uint32_t prev_crc; /* checksum of its last record; 0: it held none */
+    uint32_t reserved;
+    uint64_t linear;   /* bytes of all segments before this one, since the store began */
+    uint64_t next_rev; /* counters that a rebuild could not learn from the records */
+    uint64_t next_ns;
+    int64_t time;      /* the store's clock, ms */
+    uint64_t synced;   /* position known durable when this was written */
+    uint32_t crc, pad; /* of all bytes before it */
+    uint64_t mark; /* offset synced within this segment | its CRC << 32; rewritten now and then */
+} kv_seg_head;
+
+/* Shared words (kv_head.log). The first line is stored by every write, the others rarely. */
+enum {
+    KV_LOG_TAIL,       /* position behind the last committed record */
+    KV_LOG_CLAIM,      /* position up to which bytes behind the tail may be written */
+    KV_LOG_LAST,       /* position of the last record; not before the tail: unknown */
+    KV_LOG_OLDEST = 8, /* id of the oldest segment */
+    KV_LOG_CLEAN,      /* position the cleaner has come to */
+    KV_LOG_JUDGED,     /* position the log had when the last fully judged segment was finished */
+    KV_LOG_SPARES,     /* id of the last prepared segment */
+    KV_LOG_SYNCED,     /* position up to which all is durable */
+    KV_LOG_SYNC_FROM,  /* id of the first segment with bytes not known durable */
+    KV_LOG_NAMED,      /* id up to which the names are durable */
+    KV_LOG_BROKEN      /* 1: a sync failed; no writes until reopened */
+};
+
+typedef struct kv_log {
+    kv_dir *dir;
+    uint64_t *w;     /* the shared words */
+    uint64_t *table; /* by id mod KV_SEG_IDS: address | log2 size of this process's mapping; 0: not
+                        mapped */
+    uint64_t store_id;
+    int writable;
+    kv_mutex *mutex; /* guards mapping and `idle` */
+    uint64_t
+        *idle; /* address | log2 size of mappings whose segments were retired; reused in place */
+    uint32_t idles, idle_cap;
+    int sync_fd; /* of segment sync_id, kept open; -1 */
+    uint32_t sync_id;
+    uint64_t syncs;
+    uint64_t random;
+} kv_log;
+
+static inline uint64_t kv_pos(uint32_t id, uint32_t off)
+{
+    return (uint64_t)id << 32 | off;
+}
+static inline uint32_t kv_pos_id(uint64_t pos)
+{
+    return (uint32_t)(pos >> 32);
+}
+static inline uint32_t kv_pos_off(uint64_t pos)
+{
+    return (uint32_t)pos;
+}
+static inline uint64_t kv_pos_addr(uint64_t pos)
+{
+    return (uint64_t)(kv_pos_id(pos) & (KV_SEG_IDS - 1)) << 22 | kv_pos_off(pos) >> 2;
+}
+/* The position of an address in a log whose oldest segment is `oldest`. */
+static inline uint64_t kv_addr_pos(uint64_t addr, uint32_t oldest)
+{
+    uint32_t id = oldest + (((uint32_t)(addr >> 22) - oldest) & (KV_SEG_IDS - 1));
+    return kv_pos(id, (uint32_t)(addr & 0x3fffff) << 2);
+}
+
+/* A growable private buffer; owned by whoever holds it. */
+typedef struct kv_scratch {
+    char *p;
+    size_t cap;
+} kv_scratch;
+int kv_scratch_need(kv_scratch *s,
+                    size_t n); /* KV_ENOMEM: unchanged. Contents are lost when it grows */
+void kv_scratch_free(kv_scratch *s);
+
+int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int writable);
+void kv_log_close(kv_log *l);
+
+/* ---- segments; under the maintenance lock
+ * ---------------------------------------------------------------------------------- */
+
+/* Allocates segment spares + 1. KV_EFULL and others: nothing changed. */
+int kv_log_prepare(kv_log *l, uint32_t size);
+/* Makes everything up to the tail durable. A failure sets KV_LOG_BROKEN for everyone. */
+int kv_log_sync(kv_log *l);
+/* Notes durably how far the log is durable, when the store is closed in order. */
+void kv_log_mark(kv_log *l);
+/* Frees segments before `id`, which meta already names as the oldest, durably. */
+int kv_log_retire(kv_log *l, uint32_t id);
+
+/* Starts a log whose first segment is `id` (empty tail in it), with one spare behind it; for a new
+ * store, or behind a salvaged one. Words are set. Durable on return. */
+int kv_log_start(kv_log *l, uint32_t id, uint32_t size, uint64_t next_rev, uint64_t next_ns,
+                 int64_t time);
+
+/* ---- appending; under the writer lock
+ * -------------------------------------------------------------------------------------- */
+
+typedef struct kv_append {
+    uint64_t pos;               /* where the next record goes */
+    uint64_t last;              /* position of the last record written */
+    uint64_t next_rev, next_ns; /* for a header, when one must be written */
+    int64_t time;
+} kv_append;
+
+void kv_log_begin(kv_log *l, kv_append *a);
+/* Whether a record of `size` bytes fits behind a->pos; moves a->pos behind it. reserve: the last
+ * spare may be taken. */
+int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve);
+/* Writes a record behind the tail, invisible; returns its position. The caller has checked that it
+ * fits. */
+uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r, uint32_t size);
+/* Publishes the tail: everything appended since kv_log_begin is committed. */
+void kv_log_commit(kv_log *l, kv_append *a);
+/* After a writer's death: zeroes what was claimed but not published. Idempotent, may be
+ * interrupted. */
+int kv_log_recover(kv_log *l);
+/* Bytes of log in use: from the cleaner's position to the tail. */
+uint64_t kv_log_used(kv_log *l);
+/* Bytes of files: every segment from the oldest to the last spare. */
+uint64_t kv_log_bytes(kv_log *l);
+uint32_t kv_log_size_of(kv_log *l, uint32_t id); /* 0: not there */
+
+/* ---- reading
+ * -----------------------------------------------------------------------------------------------------------------
+ */
+
+#define KV_LOG_GONE 1 /* the segment was retired: whatever led there has changed, look again */
+
+void kv_log_prefetch(kv_log *l, uint64_t addr);
+/* Copies the record at an index address into s and decodes it there. Without the lock. KV_OK,
+ * KV_LOG_GONE, KV_ECORRUPT, KV_ENOMEM. */
+int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out);
+/* Decodes it in place, under the writer lock (nothing that is current is retired then). */
+int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out);
+/* The record at position *pos, in place, before `end`; *pos moves behind it and *at is where it
+ * was. 1: one is in *out; 0: the end; KV_ECORRUPT. Under the writer lock. */
+int kv_log_next(kv_log *l, uint64_t *pos, uint64_t end, uint64_t *at, kv_rec *out);
+
+/* A walk over the files, reading into private memory, so that a disk error is a code and not a
+ * signal. */
+typedef struct kv_walk {
+    kv_log *log;
+    uint64_t limit; /* stop before this position; 0: where the log ends */
+    int salvage;    /* skip what is damaged instead of ending there */
+    uint32_t id, size, off;
+    kv_scratch seg, ahead;
+    kv_seg_head head;
+    uint64_t at; /* position of the record returned */
+    uint32_t last_crc;
+    uint64_t batch_end; /* records before this position belong to a batch known to be whole */
+    uint64_t records, skipped; /* skipped: bytes */
+} kv_walk;
+
+int kv_walk_open(kv_walk *w, kv_log *l, uint32_t id, uint64_t limit, int salvage);
+/* 1: a record (pointers live until the next call); 0: the end; negative: failure. A batch that is
+ * not whole is the end. */
+int kv_walk_next(kv_walk *w, kv_rec *out);
+void kv_walk_close(kv_walk *w);
+static inline uint64_t kv_walk_pos(const kv_walk *w)
+{
+    return kv_pos(w->id, w->off);
+}
+
+typedef struct kv_tail {
+    uint64_t durable;   /* the highest position any header says is durable */
+    uint64_t cut;       /* bytes that are not zero behind the end */
+    uint32_t last_id;   /* highest segment file there is */
+    uint32_t last_head; /* highest with a valid header */
+} kv_tail;
+/* What lies behind the walk's end. */
+int kv_walk_tail(kv_walk *w, kv_tail *t);
+/* Cuts the log there: removes later segments, newest first, zeroes the rest of the last; sets the
+ * words so that appending goes on at the walk's end, with one spare behind it. Durable on return.
+ */
+int kv_log_cut(kv_log *l, kv_walk *w, const kv_tail *t);
+
+int kv_log_parse_name(const char *name, uint32_t *id);
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * record.h - one log record: its layout, coding and checksum. Pure functions on bytes.
+ *
+ *   OFFSET SIZE
+ *        0    4  CRC32C of bytes 4..len, seeded with the segment's salt and the record's offset
+ *        4    4  len (low 24 bits; the record's bytes without padding), kind (high 8)
+ *        8    1  flags KV_REC_*
+ *        9    1  value type (low 4 bits), KV_REC_BLOB, KV_REC_MORE
+ *       10    2  key length
+ *       12    4  namespace id
+ *       16  4|8  revision
+ *           5|8  updated, ms since 2020-01-01 (8: since 1970)
+ *           4|8  [EXPIRES]  expires - updated, ms
+ *           4|8  [ARMED]    earliest timer armed for the key - updated, when it is not `expires`
+ *           4|8  [BIRTH]    updated - created, ms
+ *           4|8  [BIRTH]    revision - id
+ *             2  [META]     metadata length
+ *                key, value (the rest), metadata
+ *
+ * The wide forms are taken when a field does not fit: WIDE for revision, updated and birth,
+ * WIDE_EXPIRES for the two of expiry. Records start at multiples of four bytes; the gap is zero.
+ * Zero is no kind, so that allocated space never reads as a record.
+ */
+#ifndef KV_RECORD_H
+#define KV_RECORD_H
+
+#include "kv.h"
+#include "os.h"
+
+#pragma GCC visibility push(hidden)
+
+enum {
+    KV_REC_PUT = 1,    /* a key's value */
+    KV_REC_DELETE = 2, /* tombstone of a key */
+    KV_REC_NAME = 3,   /* namespace `ns` is called `key`, described by the value */
+    KV_REC_DROP = 4    /* namespace `ns` (called `key`) and all it held are gone */
+};
+
+/* Value types of kv.h in the low bits of the type byte, and: */
+#define KV_REC_BLOB 0x10 /* the value is a reference: u64 blob id, u64 size */
+#define KV_REC_MORE 0x20 /* the batch goes on in the next record */
+
+#define KV_REC_ALIGN    4u
+#define KV_REC_MIN      25u
+#define KV_REC_MAX_HEAD (16u + 8 + 8 + 8 + 8 + 8 + 8 + 2)
+#define KV_REC_MAX      ((1u << 24) - 4)
+
+typedef struct kv_rec {
+    uint8_t kind;
+    uint8_t type; /* kv.h's value type */
+    uint8_t blob, more;
+    uint32_t ns;
+    uint64_t rev, id;
+    int64_t created, updated;
+    int64_t expires; /* 0: never */
+    int64_t armed;   /* deadline of the earliest timer; equals expires when there is nothing else to
+                        say */
+    const char *key, *value, *meta;
+    uint32_t key_len, value_len, meta_len;
+} kv_rec;
+
+static inline uint32_t kv_rec_align(uint32_t n)
+{
+    return (n + (KV_REC_ALIGN - 1)) & ~(KV_REC_ALIGN - 1);
+}
+static inline uint32_t kv_rec_seed(uint32_t salt, uint32_t off)
+{
+    return salt ^ off * 2654435761u;
+}
+/* len as the header says, without any check. */
+static inline uint32_t kv_rec_peek_len(const char *p)
+{
+    return __atomic_load_n((const uint32_t *)(const void *)(p + 4), __ATOMIC_RELAXED) & 0xffffff;
+}
+
+/* Bytes of the encoded record, without padding; 0: over KV_REC_MAX. */
+uint32_t kv_rec_size(const kv_rec *r);
+/* Encodes into `to`: kv_rec_align(size) bytes, the padding zeroed. */
+void kv_rec_encode(const kv_rec *r, uint32_t size, uint32_t seed, char *to);
+/* Reads the record that begins at p; avail: bytes readable there. KV_OK, or KV_ECORRUPT when it is
+ * none. Pointers lead into p. */
+int kv_rec_decode(const char *p, uint32_t avail, uint32_t seed, kv_rec *out);
+/* The namespace id under which the index holds it. */
+static inline uint32_t kv_rec_index_ns(const kv_rec *r)
+{
+    return r->kind == KV_REC_NAME ? 0 : r->ns;
+}
+
+#pragma GCC visibility pop
+#endif
