@@ -34,7 +34,7 @@ for so in build/lua*/kv/core.so; do
     for name in $(echo "$offered" | grep '^kv_'); do
         grep -qE "KV_API.*[ *]$name\(|^ *\*?$name\(" csrc/kv.h || complain "$so exports $name, which kv.h does not declare"
     done
-    declared=$(tr '\n' ' ' <csrc/kv.h | grep -oE 'KV_API [^;(]*\(' | sed 's/.*[ *]\(kv_[a-z0-9_]*\)($/\1/')
+    declared=$(grep -v '^#' csrc/kv.h | tr '\n' ' ' | grep -oE 'KV_API [^;(]*\(' | sed 's/.*[ *]\(kv_[a-z0-9_]*\)($/\1/')
     for name in $declared; do
         echo "$offered" | grep -qx "$name" || complain "$so lacks $name, which kv.h declares"
     done
