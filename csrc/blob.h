@@ -43,12 +43,15 @@ void kv_blob_name(uint64_t id, char name[KV_BLOB_NAME]);
 int kv_blob_parse_name(const char *name, uint64_t *id);
 
 typedef struct kv_blob_writer {
-    kv_dir *dir;
+    kv_dir *dir; /* must outlive it */
     uint64_t store_id, id;
     uint64_t size; /* bytes appended */
-    char *chunk;   /* the chunk being filled, with room for its CRC */
-    int fd;        /* -1: ended */
-    int failed;    /* the code of the first failure: it can only be aborted then */
+    char *buffer;  /* header and whole chunks not yet in the file, then the chunk being filled */
+    size_t used, room; /* bytes of it */
+    uint64_t flushed;  /* bytes in the file */
+    uint32_t filled;   /* bytes of the last chunk */
+    int fd;            /* -1: ended */
+    int failed;        /* the code of the first failure; only aborting helps then */
 } kv_blob_writer;
 
 /* Begins a new file; it must not exist. On failure there is nothing to abort or finish. */
@@ -66,6 +69,7 @@ int kv_blob_abort(kv_blob_writer *w);
 int kv_blob_write(kv_dir *d, uint64_t store_id, uint64_t id, const void *data, size_t n);
 
 typedef struct kv_blob_reader {
+    kv_dir *dir; /* must outlive it */
     uint64_t store_id, id;
     uint64_t size;
     char *chunk;   /* holds chunk `held`; NULL until a part of a chunk is asked for */
