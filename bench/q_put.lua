@@ -8,6 +8,8 @@ return function(bench)
 
   -- Every round loads everything anew; SQLite, the slowest by far, only overwrites in a full table.
   bench.title(("put, %d new keys in shuffled order, sync = \"interval\""):format(n))
+  local sqlite = bench.rival "sqlite"
+  sqlite:load(n)
   local kept
   local new = bench.contest("put new", {
     { "kv", function()
@@ -31,13 +33,7 @@ return function(bench)
       lmdb:close()
       return ns_per_key
     end },
-    { "SQLite from C, overwrite", function()
-      local sqlite = bench.rival "sqlite"
-      sqlite:load(n)
-      local ns_per_key = sqlite:run("overwrite", n // 20, n)
-      sqlite:close()
-      return ns_per_key
-    end },
+    { "SQLite from C, overwrite", function() return sqlite:run("overwrite", n // 20, n) end },
     { "Lua table", function()
       local t = {}
       local each = bench.loop(n, "shuffled", function(keys, batch)
@@ -53,9 +49,8 @@ return function(bench)
   bench.at_most("put new: extra for a ttl", (new["kv with ttl"] / new.kv - 1) * 100, 15, "%")
 
   local ns = kept:namespace "default"
-  local lmdb, sqlite = bench.rival "lmdb", bench.rival "sqlite"
+  local lmdb = bench.rival "lmdb"
   lmdb:load(n)
-  sqlite:load(n)
 
   bench.title(("put, overwrite, %d keys, uniform"):format(n))
   local function overwrite(opts)
