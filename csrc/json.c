@@ -843,9 +843,12 @@ size_t kv_json_number_format(double value, int as_float, char *buf)
         return (size_t)(p - buf);
     }
     r = shortest(value);
-    while (r.digits % 10 == 0) {
-        r.digits /= 10;
-        r.exponent++;
+    for (int zeros = 8; zeros > 0; zeros /= 2) {
+        static const uint64_t unit[] = {0, 10, 100, 0, 10000, 0, 0, 0, 100000000};
+        while (r.digits % unit[zeros] == 0) {
+            r.digits /= unit[zeros];
+            r.exponent += zeros;
+        }
     }
     count = (int)put_digits(r.digits, digits);
     point = count + r.exponent; /* digits before the point */
