@@ -701,7 +701,7 @@ static void test_numbers(void)
     formats(-100, 1, "-100.0");
     formats(0.1, 1, "0.1");
     formats(0.3, 0, "0.3");
-    formats(0.1 + 0.2, 0, "0.30000000000000004");
+    formats(0.30000000000000004, 0, "0.30000000000000004");
     formats(1.0 / 3, 0, "0.3333333333333333");
     formats(2.0 / 3, 0, "0.6666666666666666");
     formats(100.25, 0, "100.25");
@@ -828,7 +828,7 @@ static void test_locale(void)
     formats(DBL_MIN, 0, "2.2250738585072014e-308");
     formats(DBL_MAX, 0, "1.7976931348623157e308");
     formats(4.9406564584124654e-324, 0, "5e-324");
-    formats(0.1 + 0.2, 1, "0.30000000000000004");
+    formats(0.30000000000000004, 1, "0.30000000000000004");
     setlocale(LC_ALL, "C");
     printf("test_json: decimal comma tried\n");
 }
