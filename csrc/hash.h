@@ -18,15 +18,17 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Words of kv_head.hash */
+/* Words of kv_head.hash: a line that changes only with a split, for lookups, and one for writers.
+ */
 enum {
-    KV_HASH_COUNT,   /* buckets in use, >= 64; published by a split */
-    KV_HASH_ENTRIES, /* used slots; journaled */
-    KV_HASH_PENDING, /* bucket + 1 whose split is published but not cleaned up yet; 0: none */
-    KV_HASH_FREE,    /* id + 1 of the first free overflow bucket (LIFO through its slot 0) */
-    KV_HASH_SEED0,   /* per-store random key of the hash; set before first use */
-    KV_HASH_SEED1,
-    KV_HASH_OVERFLOWS /* overflow buckets linked */
+    KV_HASH_COUNT,       /* buckets in use, >= 64; published by a split */
+    KV_HASH_SEED0,       /* per-store random key of the hash; set before first use */
+    KV_HASH_SEED1,       /* second half of it */
+    KV_HASH_ENTRIES = 8, /* used slots; journaled */
+    KV_HASH_PENDING,     /* bucket + 1 whose split is published but not cleaned up yet; 0: none */
+    KV_HASH_TIDY,        /* bucket + 1 whose chain may have become too long; a hint; 0: none */
+    KV_HASH_FREE,        /* id + 1 of the first free overflow bucket (LIFO by control words) */
+    KV_HASH_OVERFLOWS    /* overflow buckets linked */
 };
 
 #define KV_ADDR_BITS 40
@@ -77,10 +79,13 @@ int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr);
 /* Empties the scan's current slot: the transaction's visible store. */
 void kv_hash_remove(kv_region *r, kv_hash_scan *c);
 
-/* Own transactions: splits one bucket when the table is loaded enough and has room, or finishes a
- * split whose clean-up was interrupted. 1: did something. 0: nothing to do. KV_ECORRUPT. */
+/* Own transactions: splits one bucket when the table is loaded enough and has room, shortens a
+ * chain that removals left too long, or finishes a split whose clean-up a death interrupted. 1: did
+ * something. 0: nothing to do. KV_ECORRUPT. Recovery must call it before anything else here while
+ * KV_HASH_PENDING is not 0: until then moved entries are in two places. */
 int kv_hash_maintain(kv_region *r);
-/* 1 when more buckets are wanted than are backed: the helper should grow KV_BUCKETS. */
+/* 1 when more buckets are wanted, or soon will be, than are backed: the helper should grow
+ * KV_BUCKETS. A split may also need KV_OVERFLOW nodes (one, rarely two); without room it waits. */
 int kv_hash_wants_room(const kv_region *r);
 
 /* Visits every address; tests, check(). Not concurrent with writers. each returns non-zero to stop.

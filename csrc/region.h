@@ -33,7 +33,7 @@ enum kv_space {
 #define KV_LEVELS 32
 
 /* Words of the header that the modules own; each group starts a cache line. */
-#define KV_HASH_WORDS  8
+#define KV_HASH_WORDS  16
 #define KV_ORDER_WORDS 8
 #define KV_WHEEL_WORDS (16 + 8 * 64)
 #define KV_LOG_WORDS   24
