@@ -15,6 +15,9 @@
 /* 1 where integers are a type of their own; elsewhere every number is a double. */
 #define KV_LUA_INTEGERS (LUA_VERSION_NUM >= 503)
 
+/* 1 where lua_pushlstring copies the bytes before it may run a finalizer (which may free them). */
+#define KV_LUA_COPIES_FIRST (LUA_VERSION_NUM >= 504)
+
 #if LUA_VERSION_NUM == 501
 #define lua_rawlen(L, i)   lua_objlen((L), (i))
 #define lua_absindex(L, i) ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lua_kv.c - the module kv.core: boxes and their lifetimes, methods and bound functions, luaopen.
+ *
+ * Box first: a userdata with its metatable exists, empty, before anything is acquired for it, so
+ * that an error thrown by Lua at any point leaves nothing behind that a finalizer does not reach.
+ */
+#include "lua_kv.h"
+#include "lua_json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char kv_lua_ns_meta[] = "kv.namespace", kv_lua_store_meta[] = "kv.store";
+
+/* ---- boxes -------------------------------------------------------------------------------------
+ */
+
+int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t len, const char *desc,
+                  size_t desc_len, int create)
+{
+    kv_lua_ns *b = malloc(sizeof *b + len + 1);
+    int rc;
+
+    if (b == NULL)
+        return KV_ENOMEM;
+    rc = kv_namespace(s->h, name, len, desc, desc_len, create, &b->ns);
+    if (rc != KV_OK) {
+        free(b);
+        return rc;
+    }
+    memcpy(b->name, name, len);
+    b->name[len] = '\0';
+    b->name_len = len;
+    b->refs = 1;
+    b->calls = 0;
+    b->store = s;
+    s->refs++;
+    b->prev = NULL;
+    b->next = s->spaces;
+    if (b->next != NULL)
+        b->next->prev = b;
+    s->spaces = b;
+    o->box = b;
+    return KV_OK;
+}
+
+void kv_lua_store_close(kv_lua_store *s)
+{
+    kv *h = s->h;
+
+    for (kv_lua_ns *b = s->spaces; b != NULL; b = b->next) {
+        if (b->ns != NULL)
+            kv_ns_close(b->ns);
+        b->ns = NULL;
+    }
+    s->h = NULL;
+    kv_close(h);
+}
+
+void kv_lua_store_release(kv_lua_store *s)
+{
+    if (--s->refs != 0)
+        return;
+    kv_lua_store_close(s);
+    free(s);
+}
+
+static void ns_release(kv_lua_ns *b)
+{
+    kv_lua_store *s = b->store;
+
+    if (--b->refs != 0)
+        return;
+    if (b->ns != NULL)
+        kv_ns_close(b->ns);
+    if (b->prev != NULL)
+        b->prev->next = b->next;
+    else
+        s->spaces = b->next;
+    if (b->next != NULL)
+        b->next->prev = b->prev;
+    free(b);
+    kv_lua_store_release(s);
+}
+
+kv_lua_handle *kv_lua_new_handle(lua_State *L)
+{
+    kv_lua_handle *o = lua_newuserdata(L, sizeof *o);
+
+    o->box = NULL;
+    o->guarded = 0;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, kv_lua_ns_meta);
+    lua_setmetatable(L, -2);
+    return o;
+}
+
+kv_lua_owner *kv_lua_new_owner(lua_State *L)
+{
+    kv_lua_owner *o = lua_newuserdata(L, sizeof *o);
+
+    o->box = NULL;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, kv_lua_store_meta);
+    lua_setmetatable(L, -2);
+    return o;
+}
+
+/* ---- calls -------------------------------------------------------------------------------------
+ */
+
+int kv_lua_misuse(lua_State *L, const char *name)
+{
+    return luaL_error(L, "use ns:%s(...), not ns.%s(...): the first argument is not a namespace",
+                      name, name);
+}
+
+int kv_lua_misuse_bound(lua_State *L, const char *name)
+{
+    return luaL_error(L, "use kv.%s(...), not kv:%s(...): a dot, not a colon", name, name);
+}
+
+int kv_lua_closed(lua_State *L, const kv_lua_call *c)
+{
+    if (c->box == NULL)
+        return luaL_error(L, "this namespace is closed");
+    return luaL_error(L, "namespace '%s' is closed: its store was closed", c->box->name);
+}
+
+/* The module's functions work on a store that is opened by the first of them. */
+int kv_lua_open_default(lua_State *L, kv_lua_handle *o)
+{
+    kv_lua_owner *s;
+    int rc;
+
+    if (lua_type(L, lua_upvalueindex(3)) != LUA_TFUNCTION)
+        return 0; /* finalized: kv_lua_live says so */
+    luaL_checkstack(L, 8, "kv");
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_call(L, 0, 3);
+    s = kv_lua_to_owner(L, -3);
+    if (s == NULL) {
+        if (!lua_isnil(L, -1))
+            return 3;
+        return luaL_error(L, "%s", lua_tostring(L, -2));
+    }
+    if (s->box == NULL || s->box->h == NULL)
+        return luaL_error(L, "the default store is closed");
+    /* The function just called could have come here as well. */
+    rc = o->box != NULL ? KV_OK : kv_lua_attach(o, s->box, "default", 7, NULL, 0, 1);
+    if (rc != KV_OK)
+        return kv_lua_fail(L, NULL, rc);
+    lua_pop(L, 3);
+    return 0;
+}
+
+/* ---- the object --------------------------------------------------------------------------------
+ */
+
+/* Metamethods are reached by Lua only (the metatable is hidden), but debug.getmetatable exists. */
+static kv_lua_handle *self(lua_State *L)
+{
+    kv_lua_handle *o = lua_touserdata(L, 1);
+
+    if (o == NULL || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1)) ||
+        lua_rawlen(L, 1) != sizeof *o)
+        kv_lua_misuse(L, "method");
+    lua_pop(L, 1);
+    return o;
+}
+
+static int ns_gc(lua_State *L)
+{
+    kv_lua_handle *o = self(L);
+    kv_lua_ns *b = o->box;
+
+    o->box = NULL;
+    if (b != NULL)
+        ns_release(b);
+    return 0;
+}
+
+static int ns_tostring(lua_State *L)
+{
+    kv_lua_handle *o = self(L);
+
+    if (o->box == NULL)
+        lua_pushliteral(L, "kv.namespace (not open)");
+    else
+        lua_pushfstring(L, "kv.namespace '%s'%s", o->box->name,
+                        o->box->ns != NULL ? "" : " (closed)");
+    return 1;
+}
+
+/* ns:bind(): a handle of its own on the same box, known to nobody but the closures. */
+static int ns_bind(lua_State *L)
+{
+    kv_lua_call c;
+    kv_lua_handle *o;
+
+    kv_lua_method(L, &c, "bind");
+    kv_lua_live(L, &c);
+    o = kv_lua_new_handle(L);
+    o->guarded = 1;
+    o->box = c.box;
+    c.box->refs++;
+    lua_newtable(L);
+    kv_lua_bind(L, lua_gettop(L), lua_gettop(L) - 1, 0);
+    return 1;
+}
+
+/* array, encode and decode take a table as they please; the module itself must be a colon. */
+#define CONVERSION(name, function)                                                                 \
+    static int bound_##name(lua_State *L)                                                          \
+    {                                                                                              \
+        if (lua_type(L, 1) == LUA_TTABLE && lua_rawequal(L, 1, lua_upvalueindex(2)))               \
+            return kv_lua_misuse_bound(L, #name);                                                  \
+        return function(L);                                                                        \
+    }
+CONVERSION(array, kv_lua_array)
+CONVERSION(encode, kv_lua_json_encode)
+CONVERSION(decode, kv_lua_json_decode)
+
+static const kv_lua_op conversions[] = {
+    {"array", NULL, bound_array},
+    {"encode", NULL, bound_encode},
+    {"decode", NULL, bound_decode},
+    {NULL, NULL, NULL},
+};
+
+static const kv_lua_op *const all_ops[] = {kv_lua_key_ops, kv_lua_list_ops, kv_lua_many_ops};
+enum { GROUPS = sizeof all_ops / sizeof all_ops[0] };
+
+static void put_bound(lua_State *L, const kv_lua_op *op, int t, int handle, int opener)
+{
+    for (; op->name != NULL; op++) {
+        lua_pushstring(L, op->name);
+        lua_pushvalue(L, handle);
+        lua_pushvalue(L, t);
+        if (opener != 0)
+            lua_pushvalue(L, opener);
+        else
+            lua_pushnil(L);
+        lua_pushcclosure(L, op->bound, 3);
+        lua_rawset(L, t);
+    }
+}
+
+void kv_lua_bind(lua_State *L, int t, int handle, int opener)
+{
+    luaL_checkstack(L, 8, "kv");
+    for (int i = 0; i < GROUPS; i++)
+        put_bound(L, all_ops[i], t, handle, opener);
+    put_bound(L, conversions, t, handle, 0);
+    lua_pushliteral(L, "null");
+    lua_pushlightuserdata(L, NULL);
+    lua_rawset(L, t);
+}
+
+/* ---- the module --------------------------------------------------------------------------------
+ */
+
+/* install(module, opener): what of the module is written in C. `opener` returns the default store,
+ * or nil, message, code, or nil, message when that is the caller's mistake. */
+static int core_install(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    kv_lua_new_handle(L);
+    kv_lua_bind(L, 1, 3, 2);
+    lua_pushliteral(L, "open");
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, kv_lua_open, 1);
+    lua_rawset(L, 1);
+    lua_pushliteral(L, "_VERSION");
+    lua_pushstring(L, kv_version());
+    lua_rawset(L, 1);
+    return 0;
+}
+
+#ifdef KV_TEST
+void kv_test_clock(int64_t offset_ms);
+
+/* test_clock(seconds): moves the system's clock, as far as the store can tell. */
+static int core_test_clock(lua_State *L)
+{
+    kv_test_clock((int64_t)(luaL_checknumber(L, 1) * 1000));
+    return 0;
+}
+#endif
+
+static void ns_setup(lua_State *L)
+{
+    static const luaL_Reg meta[] = {{"__gc", ns_gc}, {"__tostring", ns_tostring}, {NULL, NULL}};
+
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    luaL_setfuncs(L, meta, 1);
+    lua_pushstring(L, kv_lua_ns_meta);
+    lua_setfield(L, -2, "__name");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_newtable(L);
+    for (int i = 0; i < GROUPS; i++)
+        for (const kv_lua_op *op = all_ops[i]; op->name != NULL; op++) {
+            lua_pushvalue(L, -2);
+            lua_pushcclosure(L, op->method, 1);
+            lua_setfield(L, -2, op->name);
+        }
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, ns_bind, 1);
+    lua_setfield(L, -2, "bind");
+    lua_setfield(L, -2, "__index");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, kv_lua_ns_meta);
+}
+
+KV_API int luaopen_kv_core(lua_State *L);
+
+int luaopen_kv_core(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"install", core_install},
+                                         {"check_open", kv_lua_check_open},
+#ifdef KV_TEST
+                                         {"test_clock", core_test_clock},
+#endif
+                                         {NULL, NULL}};
+
+    kv_lua_json_setup(L);
+    ns_setup(L);
+    kv_lua_store_setup(L);
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    return 1;
+}

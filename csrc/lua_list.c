@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lua_list.c - ordered reading: list with its cursor, pairs, keys, count, get_all.
+ *
+ * An iterator of the core holds nothing and survives every change, so it lives in a userdata
+ * without a finalizer; the loop's body may do anything, also close the store, which the next step
+ * then reports.
+ */
+#include "lua_kv.h"
+#include "lua_json.h"
+
+#include <string.h>
+
+/* A page with values ends here, so that a client's `limit` cannot ask for everything at once. */
+#define PAGE_BYTES (16u << 20)
+
+typedef struct range {
+    kv_range r;
+    int64_t limit; /* -1: none */
+    int values;
+    char after[KV_MAX_KEY];
+} range;
+
+enum { PREFIX, LIMIT, CURSOR, REVERSE, START, STOP, VALUES };
+#define RANGE_NAMES "prefix", "limit", "cursor", "reverse", "start", "stop"
+static const char *const range_names[] = {RANGE_NAMES, NULL};
+static const char *const list_names[] = {RANGE_NAMES, "values", NULL};
+
+static void read_bound(lua_State *L, int i, const char *what, const char **s, uint32_t *len)
+{
+    size_t n;
+
+    if (lua_isnil(L, i))
+        return;
+    if (lua_type(L, i) != LUA_TSTRING)
+        kv_lua_bad(L, what, "a string", i);
+    *s = lua_tolstring(L, i, &n);
+    /* Longer than any key by one byte orders and matches like the whole. */
+    *len = n > KV_MAX_KEY + 1 ? KV_MAX_KEY + 1 : (uint32_t)n;
+}
+
+/* Reads the options at the first argument; their strings stay on the stack. Returns 0, or results.
+ */
+static int read_range(lua_State *L, const kv_lua_call *c, const char *const *names, int64_t limit,
+                      range *o)
+{
+    int base;
+
+    memset(&o->r, 0, sizeof o->r);
+    o->limit = limit;
+    o->values = 0;
+    base = kv_lua_opts(L, c->arg, names, "a table like {prefix = \"user:\"}");
+    if (base == 0)
+        return 0;
+    read_bound(L, base + PREFIX, "prefix", &o->r.prefix, &o->r.prefix_len);
+    read_bound(L, base + START, "start", &o->r.start, &o->r.start_len);
+    read_bound(L, base + STOP, "stop", &o->r.stop, &o->r.stop_len);
+    if (kv_lua_boolean(L, base + REVERSE, "reverse", 0))
+        o->r.flags |= KV_REVERSE;
+    if (!lua_isnil(L, base + LIMIT))
+        o->limit = kv_lua_integer(L, base + LIMIT, "limit", 1, INT64_MAX, "an integer >= 1");
+    if (names == list_names)
+        o->values = kv_lua_boolean(L, base + VALUES, "values", 0);
+    if (!lua_isnil(L, base + CURSOR)) {
+        size_t len, key_len;
+        const char *text;
+        int rc;
+        if (lua_type(L, base + CURSOR) != LUA_TSTRING)
+            kv_lua_bad(L, "cursor", "a string that list returned", base + CURSOR);
+        text = lua_tolstring(L, base + CURSOR, &len);
+        rc = kv_cursor_read(kv_lua_live(L, c), &o->r, text, len, o->after, &key_len);
+        if (rc != KV_OK)
+            return kv_lua_fail(L, c, rc);
+        o->r.after = o->after;
+        o->r.after_len = (uint32_t)key_len;
+    }
+    return 0;
+}
+
+/* The core wants its iterators aligned to 16; some Luas align userdata to 8 only. */
+static void *align(void *p)
+{
+    return (char *)p + (16 - (uintptr_t)p % 16) % 16;
+}
+
+/* Pushes room for an iterator. */
+static kv_iter *new_iter(lua_State *L)
+{
+    return align(lua_newuserdata(L, kv_iter_size() + 15));
+}
+
+static void set_entry(lua_State *L, const kv_record *r, const char *key, size_t len)
+{
+    lua_createtable(L, 0, 3);
+    lua_pushlstring(L, key, len);
+    lua_setfield(L, -2, "name");
+    if (r->expires != 0) {
+        lua_pushnumber(L, (lua_Number)r->expires / 1000);
+        lua_setfield(L, -2, "expiration");
+    }
+    if (r->meta_len != 0) {
+        kv_lua_push_meta(L, r);
+        lua_setfield(L, -2, "metadata");
+    }
+}
+
+/* Reads a page into the table at `keys`; KV_ENOTFOUND: that was all, KV_OK: there is more, behind
+ * the key left in o->after. Results of a failure are announced by *n. */
+static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int *n)
+{
+    char room[KV_LUA_ROOM], key[KV_MAX_KEY];
+    kv_iter *it = new_iter(L);
+    int64_t count = 0;
+    size_t bytes = 0;
+    int top = lua_gettop(L), rc = kv_iter_init(it, kv_lua_live(L, c), &o->r);
+
+    while (rc == KV_OK) {
+        kv_record r;
+        size_t len;
+        kv_lua_live(L, c);
+        rc = kv_iter_next(it, &r);
+        if (rc != KV_OK)
+            return rc;
+        len = r.key_len;
+        if (count == o->limit)
+            return KV_OK;
+        if (!o->values)
+            r.value.type = KV_NULL; /* not looked at: not kept */
+        else if (r.value.type == KV_STRING || r.value.type == KV_JSON) {
+            if (count != 0 && bytes + r.value.len > PAGE_BYTES)
+                return KV_OK;
+            bytes += r.value.len;
+        }
+        memcpy(key, r.key, len);
+        rc = kv_lua_keep(L, c, key, len, &r, room);
+        if (rc == KV_ENOTFOUND) { /* gone while memory for it was found */
+            rc = KV_OK;
+            continue;
+        }
+        if (rc != KV_OK)
+            return rc;
+        set_entry(L, &r, key, len);
+        if (o->values) {
+            if ((*n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
+                return KV_ECORRUPT;
+            lua_setfield(L, -2, "value");
+        }
+        lua_rawseti(L, keys, (int)++count);
+        lua_settop(L, top);
+        memcpy(o->after, key, len);
+        o->r.after = o->after;
+        o->r.after_len = (uint32_t)len;
+    }
+    return rc;
+}
+
+static int op_list(lua_State *L, const kv_lua_call *c)
+{
+    range o;
+    int rc, n = 0, page;
+
+    if ((n = read_range(L, c, list_names, 1000, &o)) != 0)
+        return n;
+    lua_createtable(L, 0, 3);
+    page = lua_gettop(L);
+    lua_newtable(L);
+    rc = read_page(L, c, &o, page + 1, &n);
+    if (rc != KV_OK && rc != KV_ENOTFOUND)
+        return n > 1 ? n : kv_lua_fail(L, c, rc);
+    lua_pushvalue(L, page + 1);
+    lua_setfield(L, page, "keys");
+    lua_pushboolean(L, rc == KV_ENOTFOUND);
+    lua_setfield(L, page, "list_complete");
+    if (rc == KV_OK) {
+        char text[KV_MAX_CURSOR];
+        size_t len = kv_cursor_make(kv_lua_live(L, c), &o.r, o.after, o.r.after_len, text);
+        lua_pushlstring(L, text, len);
+        lua_setfield(L, page, "cursor");
+    }
+    lua_settop(L, page);
+    return 1;
+}
+
+static int op_keys(lua_State *L, const kv_lua_call *c)
+{
+    char key[KV_MAX_KEY];
+    range o;
+    kv_iter *it;
+    int n, rc, keys;
+    int64_t count = 0;
+
+    if ((n = read_range(L, c, range_names, -1, &o)) != 0)
+        return n;
+    o.r.flags |= KV_KEYS_ONLY;
+    lua_newtable(L);
+    keys = lua_gettop(L);
+    it = new_iter(L);
+    rc = kv_iter_init(it, kv_lua_live(L, c), &o.r);
+    while (rc == KV_OK && count != o.limit) {
+        kv_record r;
+        kv_lua_live(L, c);
+        rc = kv_iter_next(it, &r);
+        if (rc != KV_OK)
+            break;
+        memcpy(key, r.key, r.key_len);
+        lua_pushlstring(L, key, r.key_len);
+        lua_rawseti(L, keys, (int)++count);
+    }
+    if (rc != KV_OK && rc != KV_ENOTFOUND)
+        return kv_lua_fail(L, c, rc);
+    lua_settop(L, keys);
+    return 1;
+}
+
+static int op_count(lua_State *L, const kv_lua_call *c)
+{
+    range o;
+    uint64_t count = 0;
+    int n, rc;
+
+    if ((n = read_range(L, c, range_names, -1, &o)) != 0)
+        return n;
+    o.r.flags |= KV_KEYS_ONLY;
+    if (o.limit < 0) {
+        rc = kv_count(kv_lua_live(L, c), &o.r, &count);
+    } else {
+        kv_iter *it = new_iter(L);
+        kv_record r;
+        rc = kv_iter_init(it, kv_lua_live(L, c), &o.r);
+        while (rc == KV_OK && count < (uint64_t)o.limit && (rc = kv_iter_next(it, &r)) == KV_OK)
+            count++;
+    }
+    if (rc != KV_OK && rc != KV_ENOTFOUND)
+        return kv_lua_fail(L, c, rc);
+    kv_lua_pushint64(L, (int64_t)count);
+    return 1;
+}
+
+/* Reads the next record, its bytes kept in room or on the stack; its key is left in `key`. */
+static int next_record(lua_State *L, const kv_lua_call *c, kv_iter *it, kv_record *r, char *key,
+                       char *room)
+{
+    int rc;
+
+    do {
+        kv_lua_live(L, c);
+        rc = kv_iter_next(it, r);
+        if (rc != KV_OK)
+            return rc;
+        memcpy(key, r->key, r->key_len);
+        r->meta_len = 0;
+        rc = kv_lua_keep(L, c, key, r->key_len, r, room);
+    } while (rc == KV_ENOTFOUND);
+    return rc;
+}
+
+static int op_get_all(lua_State *L, const kv_lua_call *c)
+{
+    char room[KV_LUA_ROOM], key[KV_MAX_KEY];
+    range o;
+    kv_iter *it;
+    int n, rc, all, top;
+
+    if ((n = read_range(L, c, range_names, -1, &o)) != 0)
+        return n;
+    lua_newtable(L);
+    all = lua_gettop(L);
+    it = new_iter(L);
+    top = lua_gettop(L);
+    rc = kv_iter_init(it, kv_lua_live(L, c), &o.r);
+    while (rc == KV_OK && o.limit-- != 0) {
+        kv_record r;
+        rc = next_record(L, c, it, &r, key, room);
+        if (rc != KV_OK)
+            break;
+        lua_pushlstring(L, key, r.key_len);
+        if ((n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
+            return n;
+        lua_rawset(L, all);
+        lua_settop(L, top);
+    }
+    if (rc != KV_OK && rc != KV_ENOTFOUND)
+        return kv_lua_fail(L, c, rc);
+    lua_settop(L, all);
+    return 1;
+}
+
+/* ---- pairs -------------------------------------------------------------------------------------
+ */
+
+/* What the closure keeps: the range's strings are copied in behind, the core's iterator comes last.
+ */
+typedef struct walk {
+    range o;
+    kv_iter *it;
+    char strings[3][KV_MAX_KEY + 1];
+} walk;
+
+/* Raises what kv_lua_fail would return: a loop has nowhere to put it. */
+static int raise_failure(lua_State *L, const kv_lua_call *c, int rc)
+{
+    kv_lua_fail(L, c, rc);
+    return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+}
+
+/* Upvalues: the handle, the walk. What is passed to it (state and control of `for`) is not looked
+ * at. */
+static int pairs_next(lua_State *L)
+{
+    char room[KV_LUA_ROOM], key[KV_MAX_KEY];
+    kv_lua_handle *handle = lua_touserdata(L, lua_upvalueindex(1));
+    walk *w = align(lua_touserdata(L, lua_upvalueindex(2)));
+    kv_lua_call c;
+    kv_record r;
+    int rc;
+
+    c.box = handle->box;
+    c.arg = 1;
+    c.guarded = handle->guarded;
+    if (w->o.limit == 0) {
+        lua_pushnil(L);
+        return 1;
+    }
+    rc = next_record(L, &c, w->it, &r, key, room);
+    if (rc == KV_ENOTFOUND) {
+        w->o.limit = 0;
+        lua_pushnil(L);
+        return 1;
+    }
+    if (rc != KV_OK)
+        return raise_failure(L, &c, rc);
+    w->o.limit -= w->o.limit > 0;
+    lua_pushlstring(L, key, r.key_len);
+    if (kv_lua_push(L, &r.value, KV_LUA_PLAIN) != 1)
+        return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+    return 2;
+}
+
+static void own(char *to, const char **s, uint32_t len)
+{
+    if (*s == NULL)
+        return;
+    memcpy(to, *s, len);
+    *s = to;
+}
+
+static int make_pairs(lua_State *L, const kv_lua_call *c, int handle)
+{
+    range o;
+    walk *w;
+    int rc;
+
+    if (read_range(L, c, range_names, -1, &o) != 0)
+        return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+    lua_pushvalue(L, handle);
+    w = align(lua_newuserdata(L, sizeof *w + kv_iter_size() + 30));
+    w->o = o;
+    w->it = align(w + 1);
+    own(w->strings[0], &w->o.r.prefix, o.r.prefix_len);
+    own(w->strings[1], &w->o.r.start, o.r.start_len);
+    own(w->strings[2], &w->o.r.stop, o.r.stop_len);
+    if (o.r.after != NULL)
+        w->o.r.after = w->o.after;
+    rc = kv_iter_init(w->it, kv_lua_live(L, c), &w->o.r);
+    if (rc != KV_OK)
+        return raise_failure(L, c, rc);
+    lua_pushcclosure(L, pairs_next, 2);
+    return 1;
+}
+
+/* Not by KV_LUA_OP: the iterator has to hold the handle, which is in another place each time. */
+static int method_pairs(lua_State *L)
+{
+    kv_lua_call c;
+
+    kv_lua_method(L, &c, "pairs");
+    return make_pairs(L, &c, 1);
+}
+
+static int bound_pairs(lua_State *L)
+{
+    kv_lua_call c;
+
+    if (kv_lua_bound(L, &c, "pairs") != 0)
+        return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+    return make_pairs(L, &c, lua_upvalueindex(1));
+}
+
+KV_LUA_OP(list)
+KV_LUA_OP(keys)
+KV_LUA_OP(count)
+KV_LUA_OP(get_all)
+
+#define OP(x)                                                                                      \
+    {                                                                                              \
+#x, method_##x, bound_##x                                                                  \
+    }
+const kv_lua_op kv_lua_list_ops[] = {
+    OP(list), OP(pairs), OP(keys), OP(count), OP(get_all), {NULL, NULL, NULL},
+};

@@ -1,0 +1,87 @@
+-- SPDX-License-Identifier: MIT
+--
+-- kv - a durable key-value store inside a Lua program.
+--
+-- The facade: which store is the default one. All operations are functions of the C module, which
+-- puts them into this table, each bound to the namespace "default" of the default store; the first
+-- call opens it.
+
+local core = require "kv.core"
+
+---@type kv
+local kv = {}
+
+local open -- kv.open, whatever a program puts there later
+local chosen, chosen_opts -- by kv.use
+local store, store_path   -- open
+
+-- What an empty variable means is nothing, as in a shell's ${X:-}.
+local function env(name)
+  local value = os.getenv(name)
+  return value ~= "" and value or nil
+end
+
+-- The same order as the command line's, so that a shell and a script meet.
+local function default_path()
+  if chosen then return chosen end
+  if env "KV_STORE" then return env "KV_STORE" end
+  local data = env "XDG_DATA_HOME"
+  if data and data:sub(1, 1) == "/" then return data .. "/kv/default" end
+  local home = env "HOME"
+  return home and home .. "/.local/share/kv/default"
+end
+
+-- Called from C by the first operation: the store, or nil, message, code, or nil, message.
+local function default_store()
+  if store then return store end
+  local path = default_path()
+  if not path then
+    return nil, "no default store: call kv.use(path), or set KV_STORE or HOME"
+  end
+  local opened, message, code = open(path, chosen_opts)
+  if not opened then return nil, message, code end
+  store, store_path = opened, path
+  return store
+end
+
+core.install(kv, default_store)
+open = kv.open
+
+---Choose the default store. Opens nothing; raises once another one is in use.
+---@param path string
+---@param opts? kv.OpenOptions
+---@return true
+function kv.use(path, opts)
+  if rawequal(path, kv) then error("use kv.use(...), not kv:use(...): a dot, not a colon", 2) end
+  local ok, message = pcall(core.check_open, path, opts)
+  if not ok then error(message, 2) end
+  if store then
+    if path ~= store_path then
+      error(("the default store is '%s' already: kv.use comes before the first use")
+        :format(store_path), 2)
+    end
+    return true
+  end
+  chosen, chosen_opts = path, nil
+  if opts then
+    chosen_opts = {}
+    for name, value in next, opts do chosen_opts[name] = value end
+  end
+  return true
+end
+
+---The default store's object, opened at first use.
+---@return kv.Store? store
+---@return string? message
+---@return string? code
+function kv.store(...)
+  if rawequal((...), kv) then
+    error("use kv.store(), not kv:store(): a dot, not a colon", 2)
+  end
+  local found, message, code = default_store()
+  if not found and not code then error(message, 2) end
+  if found then return found end
+  return nil, message, code
+end
+
+return kv
