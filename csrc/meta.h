@@ -45,7 +45,8 @@ typedef struct kv_meta {
 
 /* Reads the newest valid slot. KV_ENOTFOUND: no such file. KV_EUNSUPPORTED: not a store's, or a
  * newer format in either slot. KV_ECORRUPT: no slot is whole. Beside a kv_meta_write of another
- * process it gives the state before or after. */
+ * process it gives the state before or after. When the newest slot has been damaged it is the state
+ * before, whose `oldest` may be retired by now: the log has to find that out. */
 int kv_meta_read(kv_dir *d, kv_meta *m);
 
 /* Makes the file: complete and durable when KV_OK, else not there. KV_EEXISTS: it is there already.
