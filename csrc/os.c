@@ -194,7 +194,8 @@ void kv_store_bytes(void *to, const void *from, size_t n)
 #ifdef KV_TEST
     kv_test_store();
     done = n / 2 & ~(size_t)7;
-    memcpy(to, from, done);
+    if (done > 0)
+        memcpy(to, from, done);
     kv_test_store();
 #endif
     if (n > 0) /* both may be NULL when there is nothing to copy */
