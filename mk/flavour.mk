@@ -17,7 +17,12 @@ $(1)/spec/%.o: spec/core/%.c
 	@mkdir -p $$(@D)
 	$(2) $$(STD) $$(WARN) -Ispec/core $(3) -MMD -MP -c -o $$@ $$<
 
-$(1)/bin/%: $(1)/spec/%.o $$(UTILS:%=$(1)/spec/%.o) $$(CORE:%=$(1)/core/%.o)
+# An archive, so that a test of one module takes only what that module needs.
+$(1)/core.a: $$(CORE:%=$(1)/core/%.o)
+	@rm -f $$@
+	$(AR) rcs $$@ $$^
+
+$(1)/bin/%: $(1)/spec/%.o $$(UTILS:%=$(1)/spec/%.o) $(1)/core.a
 	@mkdir -p $$(@D)
 	$(2) $(3) -o $$@ $$^ $$(LDLIBS)
 
@@ -49,6 +54,6 @@ $(eval $(call flavour,build/bug$(BUG),$$(CC),-O1 -g -DKV_TEST -DKV_BUG=$(BUG)))
 
 comma := ,
 
-build/fuzz/bin/fuzz_%: build/fuzz/spec/fuzz_%.o $(UTILS:%=build/fuzz/spec/%.o) $(CORE:%=build/fuzz/core/%.o)
+build/fuzz/bin/fuzz_%: build/fuzz/spec/fuzz_%.o $(UTILS:%=build/fuzz/spec/%.o) build/fuzz/core.a
 	@mkdir -p $(@D)
 	$(CLANG) $(SAN) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
