@@ -1,0 +1,376 @@
+---@meta kv
+-- SPDX-License-Identifier: MIT
+--
+-- What the C module kv.core provides, for editors (LuaLS). Never loaded by a program.
+--
+-- Failures everywhere: `nil, message, code` when a call failed at run time, `false, message, code`
+-- when its condition did not hold. A caller's mistake raises.
+
+-- luacheck: ignore 211 212 221 241 631
+
+---@alias kv.Value string|number|boolean|table|lightuserdata
+
+---@alias kv.Code
+---| "too_big" # key, value, metadata or batch over its limit
+---| "full" # no space on the disk, or max_size reached
+---| "corrupt" # damaged bytes
+---| "io" # the system failed a call
+---| "busy" # another process has the store, or its lock
+---| "denied" # no permission
+---| "readonly" # store or handle takes no writes
+---| "unsupported" # not a store, a newer format, a refused file system
+---| "not_found" # no such key, store or namespace
+---| "exists" # set_if = "not_exist", and it exists
+---| "conflict" # if_rev did not hold
+---| "not_a_number" # incr of something else
+---| "not_json" # text that is no JSON
+---| "too_deep" # JSON nested deeper than 128 levels
+---| "out_of_range" # overflow, min, max, or a moment of the past
+---| "bad_cursor" # forged, or of another listing
+
+---@alias kv.As
+---| "text" # bytes: a string as it is, anything else spelled as JSON
+---| "binary" # the same
+---| "json" # a string is decoded, anything else as it was put
+
+---@class kv.OpenOptions
+---@field create? boolean make the store and missing parents (true)
+---@field sync? "interval"|"always"|"none" when writes become durable ("interval")
+---@field interval? number seconds between syncs (1)
+---@field thread? boolean run the helper thread (true); false: only tick and sync do its work
+---@field readonly? boolean (false)
+---@field max_size? integer bytes of keys, values and metadata; belongs to the store
+---@field max_value? integer bytes of a value (25 MiB), to 1 GiB; belongs to the store
+---@field mode? string permissions of new files ("0600")
+---@field timeout? number seconds to wait for a stopped writer (5)
+---@field unsafe_fs? boolean open on network file systems too (false)
+---@field salvage? boolean open a damaged store with what is whole (false)
+
+---@class kv.WriteOptions
+---@field ttl? number seconds, 0 < ttl <= 1e9; wins over expiration and keep_ttl
+---@field expiration? number Unix seconds; wins over keep_ttl
+---@field keep_ttl? boolean
+---@field metadata? table at most 1,024 bytes as JSON
+---@field set_if? "exist"|"not_exist"
+---@field if_rev? integer 0: must not exist
+---@field as? "json" the value is JSON text, stored as a document byte for byte
+
+---@class kv.IfRev
+---@field if_rev? integer
+
+---@class kv.IncrOptions
+---@field init? number|false value of a missing key before adding (0); false: it must exist
+---@field ttl? number seconds, when the key is created
+---@field min? number
+---@field max? number
+
+---@class kv.Range
+---@field prefix? string
+---@field start? string start <= key
+---@field stop? string key < stop
+---@field reverse? boolean
+---@field limit? integer
+---@field cursor? string of a page of list with the same options
+
+---@class kv.ListOptions: kv.Range
+---@field values? boolean
+
+---@class kv.ListEntry
+---@field name string
+---@field expiration? number
+---@field metadata? table
+---@field value? kv.Value
+
+---@class kv.Page
+---@field keys kv.ListEntry[]
+---@field list_complete boolean
+---@field cursor? string
+
+---@class kv.Entry
+---@field value kv.Value
+---@field metadata? table
+---@field rev integer
+---@field created_at number
+---@field updated_at number
+---@field expiration? number
+---@field id string never changes while the key lives
+---@field namespace string
+---@field key string
+---@field instance? string path of the store; not on a bound handle
+---@field cache_status? nil
+
+---@class kv.Item: kv.WriteOptions
+---@field key string
+---@field value kv.Value
+
+---@class kv.NamespaceInfo
+---@field name string
+---@field description string
+---@field keys integer
+---@field bytes integer
+---@field created_at number
+
+-- A namespace ------------------------------------------------------------------------------------
+
+---Called with a colon.
+---@class kv.Namespace
+local ns = {}
+
+---@param key string
+---@param value kv.Value
+---@param opts? kv.WriteOptions
+---@return integer|false|nil rev
+---@return string? message
+---@return kv.Code? code
+function ns:put(key, value, opts) end
+
+ns.set = ns.put
+
+---@param key string
+---@param as? kv.As
+---@return kv.Value?
+---@return string? message
+---@return kv.Code? code
+function ns:get(key, as) end
+
+---@param key string
+---@param as? kv.As
+---@return kv.Entry?
+---@return string? message
+---@return kv.Code? code
+function ns:get_with_metadata(key, as) end
+
+ns.entry = ns.get_with_metadata
+
+---@param key string
+---@return boolean
+function ns:exists(key) end
+
+---@param key string
+---@param opts? kv.IfRev
+---@return boolean? deleted
+---@return string? message
+---@return kv.Code? code
+function ns:delete(key, opts) end
+
+---A page of keys in byte order.
+---@param opts? kv.ListOptions
+---@return kv.Page?
+---@return string? message
+---@return kv.Code? code
+function ns:list(opts) end
+
+---@param opts? kv.Range
+---@return fun(): string?, kv.Value?
+function ns:pairs(opts) end
+
+---@param opts? kv.Range
+---@return string[]?
+---@return string? message
+---@return kv.Code? code
+function ns:keys(opts) end
+
+---@param opts? kv.Range
+---@return integer?
+---@return string? message
+---@return kv.Code? code
+function ns:count(opts) end
+
+---@param opts? kv.Range
+---@return table<string, kv.Value>?
+---@return string? message
+---@return kv.Code? code
+function ns:get_all(opts) end
+
+---Seconds left; false: never expires; nil: no such key.
+---@param key string
+---@return number|false|nil
+function ns:ttl(key) end
+
+---@param key string
+---@param seconds number <= 0 deletes the key
+---@return boolean? was_there
+---@return string? message
+---@return kv.Code? code
+function ns:expire(key, seconds) end
+
+---@param key string
+---@return boolean? had_a_ttl
+---@return string? message
+---@return kv.Code? code
+function ns:persist(key) end
+
+---@param key string
+---@param by? number (1)
+---@param opts? kv.IncrOptions
+---@return number|false|nil
+---@return string? message
+---@return kv.Code? code
+function ns:incr(key, by, opts) end
+
+---@param keys string[]
+---@return table<string, kv.Value>?
+---@return string? message
+---@return kv.Code? code
+function ns:get_many(keys) end
+
+---All or nothing.
+---@param items table<string, kv.Value>|kv.Item[]
+---@param opts? kv.WriteOptions for all of them
+---@return integer|false|nil written
+---@return string? message
+---@return kv.Code? code
+function ns:put_many(items, opts) end
+
+---@param keys string[]
+---@return integer? deleted
+---@return string? message
+---@return kv.Code? code
+function ns:delete_many(keys) end
+
+---@param prefix string not empty
+---@return integer? deleted
+---@return string? message
+---@return kv.Code? code
+function ns:delete_prefix(prefix) end
+
+---@return integer? deleted
+---@return string? message
+---@return kv.Code? code
+function ns:clear() end
+
+---@param key string
+---@param value kv.Value
+---@param opts? kv.WriteOptions
+---@return kv.Value|false|nil old
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:swap(key, value, opts) end
+
+---@param key string
+---@param opts? kv.IfRev
+---@return kv.Value? old
+---@return string? message
+---@return kv.Code? code
+function ns:take(key, opts) end
+
+---A plain table of the operations, called with a dot, that leads nowhere else: for code that is not
+---trusted with the store.
+---@return table
+function ns:bind() end
+
+-- A store ----------------------------------------------------------------------------------------
+
+---@class kv.Store
+local store = {}
+
+---@param name string 1 to 255 bytes
+---@param opts? { description?: string, create?: boolean }
+---@return kv.Namespace?
+---@return string? message
+---@return kv.Code? code
+function store:namespace(name, opts) end
+
+---@return kv.NamespaceInfo[]?
+---@return string? message
+---@return kv.Code? code
+function store:namespaces() end
+
+---Removes a namespace and all it holds.
+---@param name string
+---@return integer? keys
+---@return string? message
+---@return kv.Code? code
+function store:drop(name) end
+
+---@return integer
+function store:rev() end
+
+---Everything written so far is durable when it returns true.
+---@return true?
+---@return string? message
+---@return kv.Code? code
+function store:sync() end
+
+---Expires and cleans up.
+---@param max? integer items (all that is due)
+---@return integer? done
+---@return string? message
+---@return kv.Code? code
+function store:tick(max) end
+
+---@return table<string, number|string>?
+---@return string? message
+---@return kv.Code? code
+function store:stats() end
+
+---Verifies everything.
+---@return true?
+---@return string? message
+---@return kv.Code? code
+function store:check() end
+
+---A store of the records as of now, in a directory that is missing or empty.
+---@param dir string
+---@return integer? records
+---@return string? message
+---@return kv.Code? code
+function store:backup(dir) end
+
+---Ends the store and every namespace made from it. May be called again.
+---@return true
+function store:close() end
+
+-- The module -------------------------------------------------------------------------------------
+
+---The operations of kv.Namespace are here too, called with a dot: on the namespace "default" of the
+---default store.
+---@class kv
+---@field null lightuserdata
+---@field _VERSION string
+---@field put fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
+---@field set fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
+---@field get fun(key: string, as?: kv.As): kv.Value?, string?, kv.Code?
+---@field get_with_metadata fun(key: string, as?: kv.As): kv.Entry?, string?, kv.Code?
+---@field entry fun(key: string, as?: kv.As): kv.Entry?, string?, kv.Code?
+---@field exists fun(key: string): boolean
+---@field delete fun(key: string, opts?: kv.IfRev): boolean?, string?, kv.Code?
+---@field list fun(opts?: kv.ListOptions): kv.Page?, string?, kv.Code?
+---@field pairs fun(opts?: kv.Range): fun(): string?, kv.Value?
+---@field keys fun(opts?: kv.Range): string[]?, string?, kv.Code?
+---@field count fun(opts?: kv.Range): integer?, string?, kv.Code?
+---@field get_all fun(opts?: kv.Range): table<string, kv.Value>?, string?, kv.Code?
+---@field ttl fun(key: string): number|false|nil
+---@field expire fun(key: string, seconds: number): boolean?, string?, kv.Code?
+---@field persist fun(key: string): boolean?, string?, kv.Code?
+---@field incr fun(key: string, by?: number, opts?: kv.IncrOptions): number|false|nil, string?, kv.Code?
+---@field get_many fun(keys: string[]): table<string, kv.Value>?, string?, kv.Code?
+---@field put_many fun(items: table, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
+---@field delete_many fun(keys: string[]): integer?, string?, kv.Code?
+---@field delete_prefix fun(prefix: string): integer?, string?, kv.Code?
+---@field clear fun(): integer?, string?, kv.Code?
+---@field swap fun(key: string, value: kv.Value, opts?: kv.WriteOptions): any, string?, integer|kv.Code|nil
+---@field take fun(key: string, opts?: kv.IfRev): kv.Value?, string?, kv.Code?
+local kv = {}
+
+---@param path string a directory, or ":memory:"
+---@param opts? kv.OpenOptions
+---@return kv.Store?
+---@return string? message
+---@return kv.Code? code
+function kv.open(path, opts) end
+
+---Tags a table as an array.
+---@param t? table
+---@return table
+function kv.array(t) end
+
+---@param value kv.Value
+---@return string
+function kv.encode(value) end
+
+---@param text string
+---@return kv.Value?
+---@return string? message
+---@return kv.Code? code
+function kv.decode(text) end
