@@ -68,14 +68,16 @@ int kv_lock_init(kv_lock *l)
     return KV_OK;
 }
 
-/* glibc 2.30. Clang's thread sanitizer does not know the call and would report races. */
+/* glibc 2.30. The thread sanitizer does not know the call and would report races. */
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 30)
 #define HAS_CLOCKLOCK
 #endif
 #endif
-#if defined(__clang__) && defined(__has_feature)
-#if __has_feature(thread_sanitizer)
+#ifdef __SANITIZE_THREAD__ /* gcc */
+#undef HAS_CLOCKLOCK
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) /* clang */
 #undef HAS_CLOCKLOCK
 #endif
 #endif
