@@ -21,7 +21,7 @@ CFLAGS   ?= -O2 -g
 # Added to, never replaced by, what a user puts into CFLAGS.
 STD      := -std=c99 -fPIC -pthread -Icsrc
 WARN     := -Wall -Wextra
-LDLIBS   ?= -pthread
+LDLIBS   ?= -pthread -lm
 
 # `make LUA=... ` on the command line means: that one Lua, and no other.
 ifeq ($(origin LUA),command line)
