@@ -12,8 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- what is wrong with an argument ------------------------------------------------------------
- */
+/* ---- what is wrong with an argument ------------------------------------- */
 
 /* Pushes how the value at i looks in a message. */
 static void describe(lua_State *L, int i)
@@ -227,8 +226,7 @@ static int unknown_option(lua_State *L, int i, const char *const *names)
                       lua_tostring(L, -1));
 }
 
-/* ---- options -----------------------------------------------------------------------------------
- */
+/* ---- options ------------------------------------------------------------ */
 
 int kv_lua_opts(lua_State *L, int i, const char *const *names, const char *hint)
 {
@@ -446,8 +444,7 @@ int kv_lua_write_opts(lua_State *L, int base, kv_write *w, int *as_json)
     return lua_isnil(L, base + METADATA) ? 0 : read_metadata(L, base + METADATA, w);
 }
 
-/* ---- keys and values ---------------------------------------------------------------------------
- */
+/* ---- keys and values ---------------------------------------------------- */
 
 int kv_lua_key(lua_State *L, int i, const char *what, const char **key, size_t *len)
 {
@@ -633,8 +630,7 @@ void kv_lua_push_meta(lua_State *L, const kv_record *r)
         lua_pushnil(L);
 }
 
-/* ---- failures ----------------------------------------------------------------------------------
- */
+/* ---- failures ----------------------------------------------------------- */
 
 /* What a guarded handle says instead of the core's message, which may name a path. */
 static const char *in_general(int rc)

@@ -13,8 +13,29 @@
 
 const char kv_lua_ns_meta[] = "kv.namespace", kv_lua_store_meta[] = "kv.store";
 
-/* ---- boxes -------------------------------------------------------------------------------------
- */
+/* ---- boxes -------------------------------------------------------------- */
+
+#ifdef KV_TEST
+static int boxes; /* tests look for one left behind */
+#define COUNT_BOXES(n) __atomic_fetch_add(&boxes, (n), __ATOMIC_RELAXED)
+#else
+#define COUNT_BOXES(n) ((void)0)
+#endif
+
+kv_lua_store *kv_lua_store_new(const char *path)
+{
+    size_t len = strlen(path);
+    kv_lua_store *s = malloc(sizeof *s + len + 1);
+
+    if (s == NULL)
+        return NULL;
+    s->h = NULL;
+    s->spaces = NULL;
+    s->refs = 1;
+    memcpy(s->path, path, len + 1);
+    COUNT_BOXES(1);
+    return s;
+}
 
 int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t len, const char *desc,
                   size_t desc_len, int create)
@@ -42,6 +63,7 @@ int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t le
         b->next->prev = b;
     s->spaces = b;
     o->box = b;
+    COUNT_BOXES(1);
     return KV_OK;
 }
 
@@ -63,6 +85,7 @@ void kv_lua_store_release(kv_lua_store *s)
     if (--s->refs != 0)
         return;
     kv_lua_store_close(s);
+    COUNT_BOXES(-1);
     free(s);
 }
 
@@ -80,6 +103,7 @@ static void ns_release(kv_lua_ns *b)
         s->spaces = b->next;
     if (b->next != NULL)
         b->next->prev = b->prev;
+    COUNT_BOXES(-1);
     free(b);
     kv_lua_store_release(s);
 }
@@ -105,8 +129,7 @@ kv_lua_owner *kv_lua_new_owner(lua_State *L)
     return o;
 }
 
-/* ---- calls -------------------------------------------------------------------------------------
- */
+/* ---- calls -------------------------------------------------------------- */
 
 int kv_lua_misuse(lua_State *L, const char *name)
 {
@@ -153,8 +176,7 @@ int kv_lua_open_default(lua_State *L, kv_lua_handle *o)
     return 0;
 }
 
-/* ---- the object --------------------------------------------------------------------------------
- */
+/* ---- the object --------------------------------------------------------- */
 
 /* Metamethods are reached by Lua only (the metatable is hidden), but debug.getmetatable exists. */
 static kv_lua_handle *self(lua_State *L)
@@ -256,8 +278,7 @@ void kv_lua_bind(lua_State *L, int t, int handle, int opener)
     lua_rawset(L, t);
 }
 
-/* ---- the module --------------------------------------------------------------------------------
- */
+/* ---- the module --------------------------------------------------------- */
 
 /* install(module, opener): what of the module is written in C. `opener` returns the default store,
  * or nil, message, code, or nil, message when that is the caller's mistake. */
@@ -279,13 +300,59 @@ static int core_install(lua_State *L)
 }
 
 #ifdef KV_TEST
-void kv_test_clock(int64_t offset_ms);
+KV_API void kv_test_clock(int64_t offset_ms);
 
 /* test_clock(seconds): moves the system's clock, as far as the store can tell. */
 static int core_test_clock(lua_State *L)
 {
     kv_test_clock((int64_t)(luaL_checknumber(L, 1) * 1000));
     return 0;
+}
+
+/* test_boxes(): how many boxes exist in this process. */
+static int core_test_boxes(lua_State *L)
+{
+    lua_pushinteger(L, boxes);
+    return 1;
+}
+
+typedef struct failing {
+    lua_Alloc alloc;
+    void *ud;
+    int64_t left; /* this many may still succeed */
+    int failed;
+} failing;
+
+static void *failing_alloc(void *ud, void *p, size_t old, size_t size)
+{
+    failing *f = ud;
+
+    if (size != 0 && (p == NULL || size > old) && f->left-- <= 0) {
+        f->failed = 1;
+        return NULL;
+    }
+    return f->alloc(f->ud, p, old, size);
+}
+
+/* test_memory(n, f): calls f with an allocator that gives memory n times and then no more. Returns
+ * what pcall would of its first result, and behind it whether memory was refused. */
+static int core_test_memory(lua_State *L)
+{
+    failing f;
+    int rc;
+
+    f.left = (int64_t)luaL_checknumber(L, 1);
+    f.failed = 0;
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    f.alloc = lua_getallocf(L, &f.ud);
+    lua_setallocf(L, failing_alloc, &f);
+    rc = lua_pcall(L, 0, 1, 0);
+    lua_setallocf(L, f.alloc, f.ud);
+    lua_pushboolean(L, rc == 0);
+    lua_insert(L, 2);
+    lua_pushboolean(L, f.failed);
+    return 3;
 }
 #endif
 
@@ -322,12 +389,18 @@ int luaopen_kv_core(lua_State *L)
                                          {"check_open", kv_lua_check_open},
 #ifdef KV_TEST
                                          {"test_clock", core_test_clock},
+                                         {"test_boxes", core_test_boxes},
+                                         {"test_memory", core_test_memory},
 #endif
                                          {NULL, NULL}};
 
-    kv_lua_json_setup(L);
-    ns_setup(L);
-    kv_lua_store_setup(L);
+    /* A state may load the module again; the objects of before stay what they are. */
+    lua_rawgetp(L, LUA_REGISTRYINDEX, kv_lua_ns_meta);
+    if (lua_isnil(L, -1)) {
+        kv_lua_json_setup(L);
+        kv_lua_store_setup(L);
+        ns_setup(L);
+    }
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

@@ -53,8 +53,7 @@ typedef struct kv_lua_call {
     int guarded; /* see kv_lua_handle */
 } kv_lua_call;
 
-/* ---- lua_kv.c: boxes ---------------------------------------------------------------------------
- */
+/* ---- lua_kv.c: boxes ---------------------------------------------------- */
 
 /* Addresses serve as registry keys of the two metatables. */
 extern const char kv_lua_ns_meta[], kv_lua_store_meta[];
@@ -62,6 +61,8 @@ extern const char kv_lua_ns_meta[], kv_lua_store_meta[];
 /* Fills a fresh handle; a KV_E* code leaves it empty. No Lua call inside. */
 int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t len, const char *desc,
                   size_t desc_len, int create);
+/* A closed box with one reference, or NULL. */
+kv_lua_store *kv_lua_store_new(const char *path);
 void kv_lua_store_close(kv_lua_store *s);
 void kv_lua_store_release(kv_lua_store *s);
 
@@ -150,8 +151,7 @@ int kv_lua_open(lua_State *L);         /* open(path, opts); upvalue 1: the modul
 int kv_lua_check_open(lua_State *L);   /* raises what open would raise, opens nothing */
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 
-/* ---- lua_args.c: arguments and results ---------------------------------------------------------
- */
+/* ---- lua_args.c: arguments and results ---------------------------------- */
 
 /* Raises "bad argument 'what': expected ..., got ..." for the value at i. */
 int kv_lua_bad(lua_State *L, const char *what, const char *expected, int i);

@@ -285,8 +285,7 @@ static int op_get_all(lua_State *L, const kv_lua_call *c)
     return 1;
 }
 
-/* ---- pairs -------------------------------------------------------------------------------------
- */
+/* ---- pairs -------------------------------------------------------------- */
 
 /* What the closure keeps: the range's strings are copied in behind, the core's iterator comes last.
  */

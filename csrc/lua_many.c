@@ -11,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- lists of keys -----------------------------------------------------------------------------
- */
+/* ---- lists of keys ------------------------------------------------------ */
 
 /* Copies the array of keys at the first argument to a new table on the stack. Returns 0, or
  * results. */
@@ -143,8 +142,7 @@ static int op_clear(lua_State *L, const kv_lua_call *c)
     return delete_prefix(L, c, "", 0);
 }
 
-/* ---- put_many ----------------------------------------------------------------------------------
- */
+/* ---- put_many ----------------------------------------------------------- */
 
 typedef struct batch {
     kv_item *items;

@@ -11,8 +11,7 @@
 
 #include <string.h>
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------ */
 
 static int op_get(lua_State *L, const kv_lua_call *c)
 {
@@ -148,8 +147,7 @@ static int op_ttl(lua_State *L, const kv_lua_call *c)
     return 1;
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------ */
 
 static const char *const write_names[] = {KV_LUA_WRITE_NAMES, NULL};
 

@@ -7,13 +7,11 @@
  */
 #include "lua_kv.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define SECONDS_MAX 1000000 /* of interval and timeout: they are 32 bits of milliseconds */
 
-/* ---- opening -----------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------ */
 
 static int32_t read_ms(lua_State *L, int i, const char *what, int zero)
 {
@@ -116,32 +114,25 @@ int kv_lua_open(lua_State *L)
     kv_lua_owner *owner;
     kv_lua_store *s;
     const char *path;
-    size_t len;
     int rc;
 
     if (lua_type(L, 1) == LUA_TTABLE && lua_rawequal(L, 1, lua_upvalueindex(1)))
         return kv_lua_misuse_bound(L, "open");
     path = read_open(L, &o);
     owner = kv_lua_new_owner(L);
-    len = strlen(path);
-    s = malloc(sizeof *s + len + 1);
+    s = kv_lua_store_new(path);
     if (s == NULL)
         return kv_lua_fail(L, NULL, KV_ENOMEM);
-    s->h = NULL;
-    s->spaces = NULL;
-    s->refs = 1;
-    memcpy(s->path, path, len + 1);
     rc = kv_open(path, &o, &s->h);
     if (rc != KV_OK) {
-        free(s);
+        kv_lua_store_release(s);
         return kv_lua_fail(L, NULL, rc);
     }
     owner->box = s;
     return 1;
 }
 
-/* ---- the object --------------------------------------------------------------------------------
- */
+/* ---- the object --------------------------------------------------------- */
 
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i)
 {
