@@ -120,13 +120,14 @@ uint64_t kv_hash_key(uint64_t seed0, uint64_t seed1, uint32_t ns, const void *ke
 /* ---- buckets ---- */
 
 /* Linear hashing: the low bits that number `count` buckets; who names a bucket not split off yet
- * has one bit less. Any count gives some number; kv_region_node judges it. */
+ * has one bit less. No branch: it would be a guess. Any count gives some number; kv_region_node
+ * judges it. */
 static inline uint32_t home_of(uint64_t hash, uint64_t count)
 {
     uint64_t mask = ~(uint64_t)0 >> __builtin_clzll((count - 1) | (MIN_COUNT - 1));
     uint64_t b = hash & (MAX_COUNT - 1) & mask;
 
-    return (uint32_t)(b < count ? b : b & mask >> 1);
+    return (uint32_t)(b & mask >> (b >= count));
 }
 
 /* The 30 bits of the hash that a slot in a chain of bucket `home` stands for. */
@@ -166,12 +167,22 @@ static inline int overflow_node(kv_region *r, uint32_t id, node *n)
     return n->w != NULL;
 }
 
-/* Bit i: slot i has this tag, or is empty and the tag is 0. No branch, so nothing to mispredict. */
+/* Bit i: slot i has this tag, or is empty and the tag is 0. No branch, so nothing to mispredict;
+ * from the last to the first, so that each comparison's carry is shifted in. */
 static inline unsigned matching(const uint64_t *w, uint64_t tag)
 {
-#define MATCH(i) ((unsigned)((kv_load(&w[i]) ^ tag) <= KV_ADDR_MASK) << (i))
-    return MATCH(0) | MATCH(1) | MATCH(2) | MATCH(3) | MATCH(4) | MATCH(5) | MATCH(6);
+    unsigned m = 0;
+
+#define MATCH(i) m += m + ((kv_load(&w[i]) ^ tag) < KV_ADDR_MASK + 1)
+    MATCH(6);
+    MATCH(5);
+    MATCH(4);
+    MATCH(3);
+    MATCH(2);
+    MATCH(1);
+    MATCH(0);
 #undef MATCH
+    return m;
 }
 
 static inline unsigned used_slots(const uint64_t *w)
@@ -201,44 +212,68 @@ void kv_hash_prefetch(kv_region *r, uint64_t hash)
         kv_prefetch(n.w);
 }
 
-void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c)
+static void start_at(kv_hash_scan *c, uint64_t hash, uint64_t count, uint32_t home, uint64_t *w)
 {
-    node n;
-
     c->hash = hash;
-    c->count = kv_load(&r->head->hash[KV_HASH_COUNT]);
-    home_node(r, home_of(hash, c->count), &n);
-    c->home = c->bucket = n.w;
-    c->place = n.at;
-    c->version = n.w ? kv_load(&n.w[CONTROL]) >> 32 : 0;
-    c->slot = 0;
+    c->count = count;
+    c->home = c->bucket = w;
+    c->place.ptr = (char *)w;
+    c->place.addr = kv_region_addr(KV_BUCKETS, home);
+    c->version = w ? kv_load(&w[CONTROL]) >> 32 : 0;
     c->index = -1;
     c->hops = 0;
 }
 
-int kv_hash_next(kv_region *r, kv_hash_scan *c)
+/* Slow halves stand apart, so that the fast ones save no registers. */
+static KV_NOINLINE void start_slowly(kv_region *r, uint64_t hash, kv_hash_scan *c, uint64_t count)
 {
-    uint64_t tag = kv_hash_tag(c->hash);
-    unsigned passed = (1u << (c->index + 1)) - 1; /* slots of this bucket */
     node n;
 
-    if (kv_unlikely(!c->bucket))
+    home_node(r, home_of(hash, count), &n);
+    start_at(c, hash, count, home_of(hash, count), n.w);
+}
+
+void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c)
+{
+    uint64_t count = kv_load(&r->head->hash[KV_HASH_COUNT]);
+    uint32_t home = home_of(hash, count);
+
+    if (kv_unlikely(home >= kv_load(&r->limit[KV_BUCKETS])))
+        start_slowly(r, hash, c, count);
+    else
+        start_at(c, hash, count, home,
+                 kv_region_at(r, KV_BUCKETS, home, KV_BUCKETS_FIRST, KV_BUCKETS_SIZE));
+}
+
+/* Looks at the slots of the current bucket from `index` on. */
+static inline __attribute__((always_inline)) int scan_bucket(kv_hash_scan *c, unsigned passed)
+{
+    uint64_t tag = kv_hash_tag(c->hash);
+    unsigned m = matching(c->bucket, tag) & ~passed;
+
+    for (; m; m &= m - 1) {
+        int i = __builtin_ctz(m);
+        uint64_t slot = kv_load(&c->bucket[i]);
+
+        /* Loaded again: it may have changed, and empty ones match tag 0. */
+        if (kv_likely(slot && (slot ^ tag) <= KV_ADDR_MASK)) {
+            c->slot = slot;
+            c->index = i;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Goes on behind a bucket's slots. */
+static KV_NOINLINE int next_bucket(kv_region *r, kv_hash_scan *c)
+{
+    uint32_t next;
+    node n;
+
+    if (!c->bucket)
         return KV_HASH_DAMAGED;
     for (;;) {
-        unsigned m = matching(c->bucket, tag) & ~passed;
-        uint32_t next;
-
-        for (; m; m &= m - 1) {
-            int i = __builtin_ctz(m);
-            uint64_t slot = kv_load(&c->bucket[i]);
-
-            /* Loaded again: it may have changed, and empty ones match tag 0. */
-            if (kv_likely(slot && (slot ^ tag) <= KV_ADDR_MASK)) {
-                c->slot = slot;
-                c->index = i;
-                return KV_HASH_CANDIDATE;
-            }
-        }
         next = low(kv_load(&c->bucket[CONTROL]));
         if (kv_load(&c->home[CONTROL]) >> 32 != c->version)
             return KV_HASH_AGAIN;
@@ -248,10 +283,17 @@ int kv_hash_next(kv_region *r, kv_hash_scan *c)
             return KV_HASH_DAMAGED;
         c->bucket = n.w;
         c->place = n.at;
-        c->index = -1;
-        passed = 0;
+        if (scan_bucket(c, 0))
+            return KV_HASH_CANDIDATE;
     }
     return kv_load(&r->head->hash[KV_HASH_COUNT]) == c->count ? KV_HASH_END : KV_HASH_AGAIN;
+}
+
+int kv_hash_next(kv_region *r, kv_hash_scan *c)
+{
+    if (kv_likely(c->bucket) && scan_bucket(c, (1u << (c->index + 1)) - 1))
+        return KV_HASH_CANDIDATE;
+    return next_bucket(r, c);
 }
 
 /* ---- one entry ---- */

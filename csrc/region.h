@@ -140,8 +140,7 @@ static inline uint64_t kv_region_room(const kv_region *r, int space)
  * or garbage of an undone transaction. */
 uint32_t kv_region_take(kv_region *r, int space);
 
-/* ---- journaled stores; under the writer lock only
- * ----------------------------------------------------------- */
+/* ---- journaled stores; under the writer lock only ------------------------------------- */
 
 void kv_txn_begin(kv_region *r);
 /* Changes a word of a linked node or of the header (word lies within 64 KiB of at.ptr; 32 KiB for
@@ -159,9 +158,7 @@ void kv_txn_end(kv_region *r);
  * NULL): 1 when something was undone. */
 int kv_txn_undo(kv_region *r, int *undone);
 
-/* ---- inline
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- inline --------------------------------------------------------------------------- */
 
 static inline int kv_level_of(uint32_t id, uint32_t first)
 {
@@ -169,19 +166,24 @@ static inline int kv_level_of(uint32_t id, uint32_t first)
     return q ? 32 - __builtin_clz(q) : 0;
 }
 
+/* The address of a node below r->limit. */
+static inline void *kv_region_at(kv_region *r, int space, uint32_t id, uint32_t first,
+                                 uint32_t size)
+{
+    int level = kv_level_of(id, first);
+    uint64_t start = level ? (uint64_t)first << (level - 1) : 0;
+
+    return (char *)kv_load_ptr(&r->level[space][level]) + (id - start) * size;
+}
+
 /* The node's address in this process; NULL when id is out of bounds (damage) or cannot be mapped.
  * Inline because every lookup takes it; `first` and `size` are the space's, as constants. */
 static inline void *kv_region_node(kv_region *r, int space, uint32_t id, uint32_t first,
                                    uint32_t size)
 {
-    int level;
-    uint64_t start;
-
     if (kv_unlikely(id >= kv_load(&r->limit[space])) && !kv_region_reach(r, space, id))
         return NULL;
-    level = kv_level_of(id, first);
-    start = level ? (uint64_t)first << (level - 1) : 0;
-    return (char *)kv_load_ptr(&r->level[space][level]) + (id - start) * size;
+    return kv_region_at(r, space, id, first, size);
 }
 
 #pragma GCC visibility pop
