@@ -28,7 +28,7 @@
 
 #define MESSAGE_SIZE  320
 #define MESSAGE_WHAT  200 /* of a path: its end, so that the cause still fits */
-#define PIECE         (1u << 20)
+#define PIECE         65536u
 #define MS_PER_SECOND 1000
 #define NS_PER_MS     1000000
 
@@ -236,31 +236,26 @@ void kv_os_sleep(int64_t ms)
 int kv_os_random(void *to, size_t n)
 {
     char *p = to;
-    int e = kv_seam("random", "");
-    while (e == 0 && n > 0) {
-        ssize_t got = getrandom(p, n, 0);
-        if (got < 0 && errno != EINTR)
-            e = errno;
-        if (got > 0) {
-            p += got;
-            n -= (size_t)got;
-        }
+    while (n > 0) {
+        ssize_t got = 0;
+        int e;
+        KV_RETRY(e, kv_seam("random", ""), (got = getrandom(p, n, 0)) < 0);
+        if (e != 0)
+            return kv_fail_errno(e, "get random bytes", "");
+        p += got;
+        n -= (size_t)got;
     }
-    return e ? kv_fail_errno(e, "get random bytes", "") : KV_OK;
+    return KV_OK;
 }
 
 void kv_os_boot_id(char out[40])
 {
     static const char path[] = "/proc/sys/kernel/random/boot_id";
     size_t got = 0;
-    out[0] = '\0';
-    if (kv_seam("boot_id", path) != 0)
-        return;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (kv_file_read(fd, out, 39, 0, &got) != KV_OK)
-        got = 0;
+    int fd = -1, e;
+    KV_RETRY(e, kv_seam("boot_id", path), (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0);
+    if (e == 0)
+        (void)kv_file_read(fd, out, 39, 0, &got);
     kv_file_close(fd);
     while (got > 0 && (unsigned char)out[got - 1] <= ' ')
         got--;
@@ -278,9 +273,8 @@ void kv_file_close(int fd)
 
 static int stat_fd(int fd, struct stat *st)
 {
-    int e = kv_seam_fd("fstat", fd);
-    if (e == 0 && fstat(fd, st) != 0)
-        e = errno;
+    int e;
+    KV_CALL(e, kv_seam_fd("fstat", fd), fstat(fd, st) != 0);
     return e ? fail_fd(e, "stat", fd) : KV_OK;
 }
 
@@ -308,18 +302,17 @@ int kv_file_read(int fd, void *to, size_t n, uint64_t off, size_t *got)
 {
     char *p = to;
     size_t done = 0;
-    int e = kv_seam_fd("pread", fd);
-    while (e == 0 && done < n) {
-        ssize_t r = pread(fd, p + done, n - done, (off_t)(off + done));
+    while (done < n) {
+        ssize_t r = 0;
+        int e;
+        KV_RETRY(e, kv_seam_fd("pread", fd),
+                 (r = pread(fd, p + done, n - done, (off_t)(off + done))) < 0);
+        if (e != 0)
+            return fail_fd(e, "read", fd);
         if (r == 0)
             break;
-        if (r > 0)
-            done += (size_t)r;
-        else if (errno != EINTR)
-            e = errno;
+        done += (size_t)r;
     }
-    if (e != 0)
-        return fail_fd(e, "read", fd);
     *got = done;
     return KV_OK;
 }
@@ -339,14 +332,11 @@ static int write_all(int fd, const char *p, size_t n, uint64_t off)
     if (over_limit(off + n))
         return EFBIG;
     while (n > 0) {
-        ssize_t r = pwrite(fd, p, n, (off_t)off);
-        if (r == 0)
-            return EIO;
-        if (r < 0) {
-            if (errno != EINTR)
-                return errno;
-            continue;
-        }
+        ssize_t r = 0;
+        int e;
+        KV_RETRY(e, kv_seam_fd("pwrite", fd), (r = pwrite(fd, p, n, (off_t)off)) < 0);
+        if (e != 0)
+            return e;
         p += r;
         off += (uint64_t)r;
         n -= (size_t)r;
@@ -356,9 +346,7 @@ static int write_all(int fd, const char *p, size_t n, uint64_t off)
 
 int kv_file_write(int fd, const void *from, size_t n, uint64_t off)
 {
-    int e = kv_seam_fd("pwrite", fd);
-    if (e == 0)
-        e = write_all(fd, from, n, off);
+    int e = write_all(fd, from, n, off);
     return e ? fail_fd(e, "write", fd) : KV_OK;
 }
 
@@ -387,22 +375,21 @@ static int write_zeros(int fd, uint64_t off, uint64_t n)
  * there), and the next try goes on from it.
  *
  * tmpfs undoes a call that a signal interrupts. A host with a profiling timer would so never finish
- * a large one: after the first EINTR it goes on in small pieces. */
+ * a large one: each EINTR halves the pieces. */
 int kv_file_allocate(int fd, uint64_t off, uint64_t n)
 {
     uint64_t end = off + n, at = off, step = n;
-    int e = kv_seam_fd("fallocate", fd);
-    if (e == 0 && over_limit(end))
-        e = EFBIG;
+    int e = over_limit(end) ? EFBIG : 0;
     while (e == 0 && at < end) {
         if (step > end - at)
             step = end - at;
-        if (fallocate(fd, 0, (off_t)at, (off_t)step) == 0)
+        KV_CALL(e, kv_seam_fd("fallocate", fd), fallocate(fd, 0, (off_t)at, (off_t)step) != 0);
+        if (e == 0) {
             at += step;
-        else if (errno != EINTR)
-            e = errno;
-        else if (step > PIECE)
-            step = PIECE;
+        } else if (e == EINTR) {
+            step = step > PIECE ? step / 2 : step;
+            e = 0;
+        }
     }
     if (e == EOPNOTSUPP || e == ENOSYS)
         e = write_zeros(fd, off, n);
@@ -411,18 +398,16 @@ int kv_file_allocate(int fd, uint64_t off, uint64_t n)
 
 int kv_file_sync(int fd)
 {
-    int e = kv_seam_fd("fdatasync", fd);
+    int e;
     /* EINTR here is a failed sync like any other: what was written so far is not known. */
-    if (e == 0 && fdatasync(fd) != 0)
-        e = errno;
+    KV_CALL(e, kv_seam_fd("fdatasync", fd), fdatasync(fd) != 0);
     return e ? fail_fd(e, "sync", fd) : KV_OK;
 }
 
 int kv_file_sync_all(int fd)
 {
-    int e = kv_seam_fd("fsync", fd);
-    if (e == 0 && fsync(fd) != 0)
-        e = errno;
+    int e;
+    KV_CALL(e, kv_seam_fd("fsync", fd), fsync(fd) != 0);
     return e ? fail_fd(e, "sync", fd) : KV_OK;
 }
 
@@ -434,10 +419,8 @@ int kv_file_lock(int fd)
     memset(&l, 0, sizeof l);
     l.l_type = F_WRLCK;
     l.l_whence = SEEK_SET;
-    int e = kv_seam_fd("flock", fd);
-    while (e == 0 && fcntl(fd, F_OFD_SETLK, &l) != 0)
-        if (errno != EINTR)
-            e = errno;
+    int e;
+    KV_RETRY(e, kv_seam_fd("flock", fd), fcntl(fd, F_OFD_SETLK, &l) != 0);
     if (e == EAGAIN || e == EACCES) {
         char path[512];
         return kv_fail(KV_EBUSY, "%.*s is locked by another process", MESSAGE_WHAT,
@@ -450,14 +433,11 @@ int kv_file_lock(int fd)
 
 int kv_file_map(int fd, uint64_t off, size_t n, int writable, void *at, int huge, void **out)
 {
-    void *p = MAP_FAILED;
-    int e = kv_seam_fd("mmap", fd);
-    if (e == 0) {
-        p = mmap(at, n, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | (at ? MAP_FIXED : 0),
-                 fd, (off_t)off);
-        if (p == MAP_FAILED)
-            e = errno;
-    }
+    int e, prot = PROT_READ | (writable ? PROT_WRITE : 0),
+           flags = MAP_SHARED | (at ? MAP_FIXED : 0);
+    void *p = NULL;
+    KV_CALL(e, kv_seam_fd("mmap", fd),
+            (p = mmap(at, n, prot, flags, fd, (off_t)off)) == MAP_FAILED);
     if (e != 0)
         return fail_fd(e, "map", fd);
     if (huge)
@@ -474,13 +454,9 @@ void kv_file_unmap(void *p, size_t n)
 
 int kv_map_reserve(size_t n, void **out)
 {
-    void *p = MAP_FAILED;
-    int e = kv_seam("mmap", "");
-    if (e == 0) {
-        p = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
-            e = errno;
-    }
+    int e, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *p = NULL;
+    KV_CALL(e, kv_seam("mmap", ""), (p = mmap(NULL, n, PROT_NONE, flags, -1, 0)) == MAP_FAILED);
     if (e != 0)
         return kv_fail_errno(e, "reserve address space", "");
     *out = p;
@@ -508,10 +484,9 @@ static void store_zeros(void *p, size_t n)
 
 int kv_map_punch(void *p, size_t n)
 {
-    int e = kv_seam("punch", "");
-    while (e == 0 && madvise(p, n, MADV_REMOVE) != 0)
-        if (errno != EINTR)
-            e = errno;
+    kv_assert((uintptr_t)p % KV_PAGE == 0 && n % KV_PAGE == 0);
+    int e;
+    KV_RETRY(e, kv_seam("punch", ""), madvise(p, n, MADV_REMOVE) != 0);
     if (e == EINVAL || e == EOPNOTSUPP || e == ENOSYS) {
         store_zeros(p, n);
         e = 0;

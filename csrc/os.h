@@ -46,8 +46,7 @@ void kv_assert_failed(const char *what, const char *file, int line);
 #define KV_IS_BUG(n) 0
 #endif
 
-/* ---- atomics: plain loads and stores on x86-64, ordered for the compiler
- * ------------------------------- */
+/* ---- atomics: plain loads and stores on x86-64, ordered for the compiler -------------- */
 
 static inline uint64_t kv_load(const uint64_t *p)
 {
@@ -94,8 +93,7 @@ static inline void kv_store(uint64_t *p, uint64_t v)
  * build may die before, half way and after. */
 void kv_store_bytes(void *to, const void *from, size_t n);
 
-/* ---- failures
- * ------------------------------------------------------------------------------------------ */
+/* ---- failures ------------------------------------------------------------------------- */
 
 /* Notes the message of this thread and returns code. */
 int kv_fail(int code, const char *fmt, ...) KV_PRINTF(2, 3);
@@ -104,8 +102,7 @@ int kv_fail(int code, const char *fmt, ...) KV_PRINTF(2, 3);
  * and the rest: io). */
 int kv_fail_errno(int e, const char *call, const char *what);
 
-/* ---- time
- * ---------------------------------------------------------------------------------------------- */
+/* ---- time ----------------------------------------------------------------------------- */
 
 int64_t kv_os_wall(void);      /* ms since 1970; coarse clock, a few ns */
 int64_t kv_os_monotonic(void); /* ns */
@@ -113,8 +110,7 @@ void kv_os_sleep(int64_t ms);
 int kv_os_random(void *to, size_t n);
 void kv_os_boot_id(char out[40]); /* text, NUL-terminated; "" when unknown */
 
-/* ---- directories and files
- * ------------------------------------------------------------------------------ */
+/* ---- directories and files ------------------------------------------------------------ */
 
 /* A store's directory: a real one, or a private one in memory (names -> memfd), so that both kinds
  * run the same code. Thread-safe. */
@@ -171,8 +167,7 @@ void kv_map_populate(void *p, size_t n);  /* pre-faults writable pages; best eff
 /* Frees the file space behind [p, p+n): readers of any mapping see zeros, no fault. */
 int kv_map_punch(void *p, size_t n);
 
-/* ---- the robust lock
- * -------------------------------------------------------------------------------------- */
+/* ---- the robust lock ------------------------------------------------------------------ */
 
 /* Lives in shared memory; never destroyed. NORMAL, robust, process-shared; no priority inheritance.
  */
@@ -200,8 +195,7 @@ static inline int kv_guard_forked(const kv_guard *g)
 }
 void kv_guard_adopt(kv_guard *g); /* tests: let the child use it */
 
-/* ---- threads of this process
- * ---------------------------------------------------------------------------- */
+/* ---- threads of this process ---------------------------------------------------------- */
 
 typedef struct kv_mutex kv_mutex; /* plain, not shared between processes */
 kv_mutex *kv_mutex_new(void);     /* NULL: no memory */
@@ -218,8 +212,7 @@ int kv_thread_wait(kv_thread *t,
 void kv_thread_stop(kv_thread *t);   /* asks, wakes, joins, frees */
 void kv_thread_forget(kv_thread *t); /* in a forked child: frees what can be freed */
 
-/* ---- the seam (test builds)
- * ------------------------------------------------------------------------------- */
+/* ---- the seam (test builds) ----------------------------------------------------------- */
 
 #ifdef KV_TEST
 /* Called before each system call with its name ("fallocate", "fdatasync", "mmap", "open", "pread",
@@ -236,9 +229,21 @@ extern int64_t kv_test_fs;        /* the type that statfs reports; 0: the truth 
 int kv_seam(const char *call, const char *what);
 int kv_seam_fd(const char *call, int fd);
 #else
-#define kv_seam(call, what)  0
-#define kv_seam_fd(call, fd) 0
+#define kv_seam(call, what)  ((void)(what), 0)
+#define kv_seam_fd(call, fd) ((void)(fd), 0)
 #endif
+/* e = 0, or the errno of the seam or of a call that failed (an expression that makes it and is true
+ * when it failed). KV_RETRY makes it again after EINTR. */
+#define KV_CALL(e, seam, failed)                                                                   \
+    do {                                                                                           \
+        (e) = (seam);                                                                              \
+        if ((e) == 0 && (failed))                                                                  \
+            (e) = errno;                                                                           \
+    } while (0)
+#define KV_RETRY(e, seam, failed)                                                                  \
+    do                                                                                             \
+        KV_CALL(e, seam, failed);                                                                  \
+    while ((e) == EINTR)
 
 #pragma GCC visibility pop
 #endif

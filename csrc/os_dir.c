@@ -67,9 +67,8 @@ static const struct {
 static int check_file_system(int fd, const char *path)
 {
     struct statfs fs;
-    int e = kv_seam("statfs", path);
-    if (e == 0 && fstatfs(fd, &fs) != 0)
-        e = errno;
+    int e;
+    KV_RETRY(e, kv_seam("statfs", path), fstatfs(fd, &fs) != 0);
     if (e != 0)
         return kv_fail_errno(e, "find the file system of", path);
     uint32_t type = (uint32_t)fs.f_type;
@@ -102,11 +101,7 @@ static int above_standard(int fd)
 
 static int open_at(int at, const char *path, int flags, mode_t mode)
 {
-    int fd;
-    do
-        fd = openat(at, path, flags | O_CLOEXEC | O_NOCTTY, mode);
-    while (fd < 0 && errno == EINTR);
-    return above_standard(fd);
+    return above_standard(openat(at, path, flags | O_CLOEXEC | O_NOCTTY, mode));
 }
 
 /* Where name is, for messages and tests. */
@@ -129,7 +124,7 @@ static int seam_at(const char *call, const kv_dir *d, const char *name)
     return kv_test_syscall ? kv_seam(call, path_in(d, name, buf)) : 0;
 }
 #else
-#define seam_at(call, d, name) 0
+#define seam_at(call, d, name) ((void)(d), (void)(name), 0)
 #endif
 
 /* ---- a directory in memory ---- */
@@ -191,7 +186,10 @@ static int memory_add(kv_dir *d, const char *name)
 
 static int memory_open_file(kv_dir *d, const char *name, int how, int *fd)
 {
-    int e = 0;
+    int e;
+    KV_RETRY(e, seam_at("open", d, name), 0);
+    if (e != 0)
+        return fail_at(e, "open", d, name);
     pthread_mutex_lock(&d->mutex);
     size_t i = memory_find(d, name);
     if (i < d->count) {
@@ -239,6 +237,14 @@ static int memory_list(kv_dir *d, int (*each)(void *arg, const char *name), void
 
 /* ---- a real directory ---- */
 
+/* EINVAL: a file system that has nothing to sync here. */
+static int sync_directory(int fd, const char *path)
+{
+    int e;
+    KV_CALL(e, kv_seam("fsync_dir", path), fsync(fd) != 0);
+    return e == EINVAL ? 0 : e;
+}
+
 /* Makes a new name durable. A parent that may not be read cannot be synced; the directory itself
  * was made all the same. */
 static int sync_parent(const char *path)
@@ -253,9 +259,7 @@ static int sync_parent(const char *path)
     int fd = open_at(AT_FDCWD, buf, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
         return 0;
-    int e = kv_seam("fsync_dir", buf);
-    if (e == 0 && fsync(fd) != 0 && errno != EINVAL)
-        e = errno;
+    int e = sync_directory(fd, buf);
     close(fd);
     return e;
 }
@@ -263,24 +267,17 @@ static int sync_parent(const char *path)
 /* mkdir -p. path is written to on the way and left as it was. EEXIST: it was there. */
 static int make_path(char *path, mode_t mode)
 {
-    int e = kv_seam("mkdir", path);
-    if (e != 0)
-        return e;
-    if (mkdir(path, mode) == 0)
-        return sync_parent(path);
-    if (errno != ENOENT)
-        return errno;
+    int e;
+    KV_CALL(e, kv_seam("mkdir", path), mkdir(path, mode) != 0);
     char *slash = strrchr(path, '/');
-    if (!slash || slash == path)
-        return ENOENT;
-    *slash = '\0';
-    e = make_path(path, 0777);
-    *slash = '/';
-    if (e != 0 && e != EEXIST)
-        return e;
-    if (mkdir(path, mode) != 0)
-        return errno;
-    return sync_parent(path);
+    if (e == ENOENT && slash && slash != path) {
+        *slash = '\0';
+        e = make_path(path, 0777);
+        *slash = '/';
+        if (e == 0 || e == EEXIST)
+            KV_CALL(e, 0, mkdir(path, mode) != 0);
+    }
+    return e ? e : sync_parent(path);
 }
 
 /* Without trailing and doubled slashes, so that the last name is behind the last slash. */
@@ -329,28 +326,21 @@ static int open_directory(kv_dir *d, const kv_dir_options *o, int *made)
 {
     struct stat st;
     uid_t me = geteuid();
-    int e = kv_seam("open", d->path);
-    if (e == 0) {
-        d->fd = open_at(AT_FDCWD, d->path, O_RDONLY | O_DIRECTORY, 0);
-        e = d->fd < 0 ? errno : 0;
-    }
+    int e, flags = O_RDONLY | O_DIRECTORY;
+    KV_RETRY(e, kv_seam("open", d->path), (d->fd = open_at(AT_FDCWD, d->path, flags, 0)) < 0);
     if (e == ENOENT && o->create && !o->readonly) {
         /* Less than asked for until the owner is known: a umask must not have the last word. */
         e = make_path(d->path, directory_mode(d->file_mode) & 0700);
         *made = e == 0;
-        if (e == 0 || e == EEXIST) {
-            d->fd = open_at(AT_FDCWD, d->path, O_RDONLY | O_DIRECTORY, 0);
-            e = d->fd < 0 ? errno : 0;
-        }
+        if (e == 0 || e == EEXIST)
+            KV_RETRY(e, 0, (d->fd = open_at(AT_FDCWD, d->path, flags, 0)) < 0);
     }
     if (e == ENOTDIR)
         return kv_fail(KV_EUNSUPPORTED, "%.200s is not a directory, so it is not a store", d->path);
     if (e != 0)
         return kv_fail_errno(e, "open", d->path);
 
-    e = kv_seam("fstat", d->path);
-    if (e == 0 && fstat(d->fd, &st) != 0)
-        e = errno;
+    KV_CALL(e, kv_seam("fstat", d->path), fstat(d->fd, &st) != 0);
     if (e != 0)
         return kv_fail_errno(e, "stat", d->path);
     int r = check_owner(d->path, &st, me);
@@ -362,8 +352,10 @@ static int open_directory(kv_dir *d, const kv_dir_options *o, int *made)
     d->id[1] = (uint64_t)st.st_ino;
     if (!*made)
         follow_directory(d, &st, me);
-    else if (fchmod(d->fd, directory_mode(d->file_mode)) != 0)
-        return kv_fail_errno(errno, "set the mode of", d->path);
+    else
+        KV_CALL(e, kv_seam("fchmod", d->path), fchmod(d->fd, directory_mode(d->file_mode)) != 0);
+    if (e != 0 && e != EPERM)
+        return kv_fail_errno(e, "set the mode of", d->path);
     return KV_OK;
 }
 
@@ -434,13 +426,14 @@ int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name), void *arg)
     if (d->fd < 0)
         return memory_list(d, each, arg);
     /* Opened anew: a duplicate would share its position with other lists. */
-    int r = KV_OK, e = kv_seam("getdents", d->path);
-    int fd = e ? -1 : open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0);
-    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-    if (!stream) {
-        e = e ? e : errno;
-        if (fd >= 0)
-            close(fd);
+    int r = KV_OK, fd = -1, e;
+    DIR *stream = NULL;
+    KV_RETRY(e, kv_seam("getdents", d->path),
+             (fd = open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0)) < 0);
+    if (e == 0)
+        KV_CALL(e, 0, !(stream = fdopendir(fd)));
+    if (e != 0) {
+        kv_file_close(fd);
         return kv_fail_errno(e, "list", d->path);
     }
     while (r == KV_OK) {
@@ -462,88 +455,95 @@ int kv_dir_sync(kv_dir *d)
 {
     if (d->fd < 0)
         return KV_OK;
-    int e = kv_seam("fsync_dir", d->path);
-    /* EINVAL: a file system that has nothing to sync here. */
-    if (e == 0 && fsync(d->fd) != 0 && errno != EINVAL)
-        e = errno;
+    int e = sync_directory(d->fd, d->path);
     return e ? kv_fail_errno(e, "sync", d->path) : KV_OK;
 }
 
-/* Gives a new file the directory's owner, group and mode. A group or owner that may not be given is
- * no failure: the file works for whoever made it. */
-static int adopt(kv_dir *d, int fd)
+/* Gives a new file the directory's owner, group and mode. What may not be given is no failure (nor
+ * what a file system like FAT has not got): the file works for whoever made it. */
+static int adopt(kv_dir *d, int fd, const struct stat *st)
 {
-    if (d->owned && fchown(fd, d->uid, d->gid) != 0 && fchown(fd, (uid_t)-1, d->gid) != 0)
-        errno = 0;
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        return errno;
-    if ((st.st_mode & 0777) != d->file_mode && fchmod(fd, d->file_mode) != 0 && errno != EPERM)
-        return errno;
-    return 0;
+    int e = 0;
+    if (d->owned && fchown(fd, d->uid, d->gid) != 0)
+        (void)!fchown(fd, (uid_t)-1, d->gid);
+    if ((st->st_mode & 0777) != d->file_mode)
+        KV_CALL(e, seam_at("fchmod", d, "."), fchmod(fd, d->file_mode) != 0);
+    return e == EPERM ? 0 : e;
+}
+
+/* Opens or makes the file, whichever `how` asks for; 0 or an errno. The two are told apart, since
+ * only what was made gets the owner and mode. */
+static int open_or_make(kv_dir *d, const char *name, int how, int *fd, int *made)
+{
+    /* O_NONBLOCK: a fifo that somebody put here must not stop us. */
+    int flags = (how == KV_FILE_READ ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK;
+    int e = 0;
+    for (int tries = 0; tries < 100; tries++) {
+        if (how == KV_FILE_CREATE || how == KV_FILE_MAKE) {
+            KV_RETRY(e, seam_at("open", d, name),
+                     (*fd = open_at(d->fd, name, flags | O_CREAT | O_EXCL, OWNER_BITS)) < 0);
+            *made = e == 0;
+            if (how == KV_FILE_CREATE || e != EEXIST)
+                return e;
+        }
+        KV_RETRY(e, seam_at("open", d, name), (*fd = open_at(d->fd, name, flags, 0)) < 0);
+        /* Removed between the two: make it again. */
+        if (how != KV_FILE_MAKE || e != ENOENT)
+            break;
+    }
+    return e;
 }
 
 int kv_file_open(kv_dir *d, const char *name, int how, int *fd)
 {
+    int f = -1, made = 0, e;
+    struct stat st;
     kv_assert(!strchr(name, '/'));
     if (d->readonly && how != KV_FILE_READ)
         return kv_fail(KV_EREADONLY, "%.200s is open for reading only", d->path);
-    int e = seam_at("open", d, name);
-    if (e != 0)
-        return fail_at(e, "open", d, name);
     if (d->fd < 0)
         return memory_open_file(d, name, how, fd);
-
-    /* O_NONBLOCK: a fifo that somebody put here must not stop us. */
-    int flags = (how == KV_FILE_READ ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK;
-    int f = -1, made = 0;
-    for (int tries = 0; tries < 100; tries++) {
-        /* Making and opening are told apart, since only what was made gets the owner and mode. */
-        if (how == KV_FILE_CREATE || how == KV_FILE_MAKE) {
-            f = open_at(d->fd, name, flags | O_CREAT | O_EXCL, d->file_mode & OWNER_BITS);
-            made = f >= 0;
-        }
-        if (f < 0 && how != KV_FILE_CREATE && (how != KV_FILE_MAKE || errno == EEXIST))
-            f = open_at(d->fd, name, flags, 0);
-        /* Removed between the two: make it again. */
-        if (f >= 0 || how != KV_FILE_MAKE || errno != ENOENT)
-            break;
-    }
-    if (f < 0)
-        e = errno;
+    e = open_or_make(d, name, how, &f, &made);
     if (e == ELOOP)
         return kv_fail(KV_EUNSUPPORTED, "%.150s/%.100s is a symbolic link", d->path, name);
+    if (e == 0) {
+        KV_CALL(e, seam_at("fstat", d, name), fstat(f, &st) != 0);
+        if (e == 0 && !S_ISREG(st.st_mode)) {
+            close(f);
+            return kv_fail(KV_EUNSUPPORTED, "%.150s/%.100s is not a regular file", d->path, name);
+        }
+        if (e == 0 && made)
+            e = adopt(d, f, &st);
+        if (e != 0) {
+            if (made)
+                unlinkat(d->fd, name, 0);
+            close(f);
+        }
+    }
     if (e != 0)
         return fail_at(e, "open", d, name);
-    struct stat st;
-    if (fstat(f, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(f);
-        return kv_fail(KV_EUNSUPPORTED, "%.150s/%.100s is not a regular file", d->path, name);
-    }
-    if (made && (e = adopt(d, f)) != 0) {
-        unlinkat(d->fd, name, 0);
-        close(f);
-        return fail_at(e, "set the mode of", d, name);
-    }
     *fd = f;
     return KV_OK;
 }
 
+static int memory_unlink(kv_dir *d, const char *name)
+{
+    pthread_mutex_lock(&d->mutex);
+    size_t i = memory_find(d, name);
+    if (i < d->count)
+        memory_remove(d, i);
+    pthread_mutex_unlock(&d->mutex);
+    return 0;
+}
+
 int kv_file_unlink(kv_dir *d, const char *name)
 {
-    int e = seam_at("unlink", d, name);
-    if (e != 0) {
-        ;
-    } else if (d->fd < 0) {
-        pthread_mutex_lock(&d->mutex);
-        size_t i = memory_find(d, name);
-        if (i < d->count)
-            memory_remove(d, i);
-        pthread_mutex_unlock(&d->mutex);
-    } else if (unlinkat(d->fd, name, 0) != 0 && errno != ENOENT) {
-        e = errno;
-    }
-    return e ? fail_at(e, "unlink", d, name) : KV_OK;
+    int e;
+    if (d->fd < 0)
+        KV_CALL(e, seam_at("unlink", d, name), memory_unlink(d, name));
+    else
+        KV_CALL(e, seam_at("unlink", d, name), unlinkat(d->fd, name, 0) != 0);
+    return e && e != ENOENT ? fail_at(e, "unlink", d, name) : KV_OK;
 }
 
 static int memory_rename(kv_dir *d, const char *from, const char *to)

@@ -195,13 +195,9 @@ static void guards_remove(const uint64_t *page)
 
 int kv_guard_init(kv_guard *g)
 {
-    int e = kv_seam("mmap", "");
-    void *page = MAP_FAILED;
-    if (e == 0) {
-        page = mmap(NULL, KV_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (page == MAP_FAILED)
-            e = errno;
-    }
+    int e, prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    void *page = NULL;
+    KV_CALL(e, kv_seam("mmap", ""), (page = mmap(NULL, KV_PAGE, prot, flags, -1, 0)) == MAP_FAILED);
     if (e != 0)
         return kv_fail_errno(e, "map a page", "");
     if (kv_seam("wipeonfork", "") != 0 || madvise(page, KV_PAGE, MADV_WIPEONFORK) != 0) {

@@ -10,6 +10,7 @@
 #define KV_CHECK_H
 
 #include <stdio.h>
+#include <unistd.h>
 
 static int check_count;
 static int check_failures;
@@ -26,6 +27,17 @@ static inline int check_that(int held, const char *what, const char *file, int l
 }
 
 #define CHECK(cond) check_that(!!(cond), #cond, __FILE__, __LINE__)
+
+/* Of a coverage build. */
+void __gcov_dump(void) __attribute__((weak));
+
+/* How a forked child of a test leaves: nothing that was set up before the fork happens twice. */
+static inline void check_exit(int status)
+{
+    if (__gcov_dump)
+        __gcov_dump();
+    _exit(status);
+}
 
 static inline int check_done(const char *name)
 {
