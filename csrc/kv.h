@@ -80,8 +80,7 @@ enum {
 typedef struct kv kv;       /* an open store */
 typedef struct kv_ns kv_ns; /* a namespace of it */
 
-/* ---- values
- * ------------------------------------------------------------------------------------------- */
+/* ---- values --------------------------------------------------------------------------- */
 
 enum { KV_STRING = 1, KV_INTEGER = 2, KV_NUMBER = 3, KV_BOOLEAN = 4, KV_NULL = 5, KV_JSON = 6 };
 
@@ -106,8 +105,7 @@ typedef struct kv_record {
     int64_t expires;   /* ms; 0: never */
 } kv_record;
 
-/* ---- stores
- * ------------------------------------------------------------------------------------------- */
+/* ---- stores --------------------------------------------------------------------------- */
 
 enum { KV_SYNC_INTERVAL = 0, KV_SYNC_ALWAYS = 1, KV_SYNC_NONE = 2 };
 
@@ -179,8 +177,7 @@ KV_API int kv_backup(kv *h, const char *dir, uint64_t *records);
  * as h. */
 KV_API const char *kv_report(kv *h);
 
-/* ---- namespaces
- * --------------------------------------------------------------------------------------- */
+/* ---- namespaces ----------------------------------------------------------------------- */
 
 /* Opens namespace `name` (1..KV_MAX_NAME bytes). desc NULL: leave the description alone. create 0
  * and missing: KV_ENOTFOUND. Names that begin with byte 0 are reserved for callers of the C API. */
@@ -206,8 +203,7 @@ typedef struct kv_ns_info {
  * *info. KV_ENOTFOUND: no more. */
 KV_API int kv_ns_next(kv *h, kv_ns_info *info);
 
-/* ---- one key
- * ------------------------------------------------------------------------------------------ */
+/* ---- one key -------------------------------------------------------------------------- */
 
 /* Options of a write; zero-initialise, then set. */
 enum {
@@ -267,8 +263,7 @@ typedef struct kv_incr_opts {
 KV_API int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by,
                    const kv_incr_opts *o, kv_value *out, uint64_t *rev);
 
-/* ---- many keys
- * ---------------------------------------------------------------------------------------- */
+/* ---- many keys ------------------------------------------------------------------------ */
 
 typedef struct kv_item {
     const char *key;
@@ -286,8 +281,7 @@ KV_API int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev,
 /* Deletes every key with the prefix (len 0: all) in bounded steps; *n = how many were there. */
 KV_API int kv_delete_prefix(kv_ns *ns, const char *prefix, size_t len, uint64_t *n);
 
-/* ---- ordered listing
- * ---------------------------------------------------------------------------------- */
+/* ---- ordered listing ------------------------------------------------------------------ */
 
 enum {
     KV_REVERSE = 1,
@@ -324,8 +318,7 @@ KV_API size_t kv_cursor_make(kv_ns *ns, const kv_range *range, const char *key, 
 KV_API int kv_cursor_read(kv_ns *ns, const kv_range *range, const char *text, size_t text_len,
                           char *key, size_t *len);
 
-/* ---- words
- * -------------------------------------------------------------------------------------------- */
+/* ---- words ---------------------------------------------------------------------------- */
 
 KV_API const char *kv_errname(int code); /* "too_big", ... */
 KV_API const char *kv_message(void);     /* the calling thread's last failure, in words */

@@ -116,8 +116,7 @@ void kv_scratch_free(kv_scratch *s);
 int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int writable);
 void kv_log_close(kv_log *l);
 
-/* ---- segments; under the maintenance lock
- * ---------------------------------------------------------------------------------- */
+/* ---- segments; under the maintenance lock --------------------------------------------- */
 
 /* Allocates segment spares + 1. KV_EFULL and others: nothing changed. */
 int kv_log_prepare(kv_log *l, uint32_t size);
@@ -133,8 +132,7 @@ int kv_log_retire(kv_log *l, uint32_t id);
 int kv_log_start(kv_log *l, uint32_t id, uint32_t size, uint64_t next_rev, uint64_t next_ns,
                  int64_t time);
 
-/* ---- appending; under the writer lock
- * -------------------------------------------------------------------------------------- */
+/* ---- appending; under the writer lock ------------------------------------------------- */
 
 typedef struct kv_append {
     uint64_t pos;               /* where the next record goes */
@@ -161,9 +159,7 @@ uint64_t kv_log_used(kv_log *l);
 uint64_t kv_log_bytes(kv_log *l);
 uint32_t kv_log_size_of(kv_log *l, uint32_t id); /* 0: not there */
 
-/* ---- reading
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- reading -------------------------------------------------------------------------- */
 
 #define KV_LOG_GONE 1 /* the segment was retired: whatever led there has changed, look again */
 

@@ -188,8 +188,7 @@ int kv_walk_next(kv_walk *w, kv_rec *out)
     return 1;
 }
 
-/* ---- the end of the log
- * ---------------------------------------------------------------------------------------- */
+/* ---- the end of the log --------------------------------------------------------------- */
 
 static int highest(void *arg, const char *name)
 {

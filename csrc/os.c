@@ -413,11 +413,11 @@ int kv_file_sync_all(int fd)
 
 /* An OFD lock: unlike a classic one it is not lost when some other descriptor of the same file is
  * closed somewhere in this process. */
-int kv_file_lock(int fd)
+static int file_lock(int fd, short type)
 {
     struct flock l;
     memset(&l, 0, sizeof l);
-    l.l_type = F_WRLCK;
+    l.l_type = type;
     l.l_whence = SEEK_SET;
     int e;
     KV_RETRY(e, kv_seam_fd("flock", fd), fcntl(fd, F_OFD_SETLK, &l) != 0);
@@ -427,6 +427,16 @@ int kv_file_lock(int fd)
                        path_of(fd, path, sizeof path));
     }
     return e ? fail_fd(e, "lock", fd) : KV_OK;
+}
+
+int kv_file_lock(int fd)
+{
+    return file_lock(fd, F_WRLCK);
+}
+
+int kv_file_lock_shared(int fd)
+{
+    return file_lock(fd, F_RDLCK);
 }
 
 /* ---- mappings ---- */

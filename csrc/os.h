@@ -154,6 +154,7 @@ int kv_file_allocate(int fd, uint64_t off, uint64_t n); /* real space, zeros; ex
 int kv_file_sync(int fd);                               /* fdatasync */
 int kv_file_sync_all(int fd);                           /* fsync: allocation and size too */
 int kv_file_lock(int fd); /* exclusive, whole file, not waiting; KV_EBUSY; gone when fd closes */
+int kv_file_lock_shared(int fd); /* the same for readers among themselves */
 int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
 int kv_file_rename(kv_dir *d, const char *from, const char *to);
 
@@ -202,6 +203,10 @@ kv_mutex *kv_mutex_new(void);     /* NULL: no memory */
 void kv_mutex_free(kv_mutex *m);
 void kv_mutex_lock(kv_mutex *m);
 void kv_mutex_unlock(kv_mutex *m);
+
+/* The one lock of this process for what all stores share (their registry). */
+void kv_process_lock(void);
+void kv_process_unlock(void);
 
 typedef struct kv_thread kv_thread; /* a helper thread with a wake-up; signals blocked */
 /* Runs body(arg, t) once; body loops on kv_thread_wait until it says stop. */

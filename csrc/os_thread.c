@@ -132,6 +132,20 @@ void kv_lock_release(kv_lock *l)
     (void)e;
 }
 
+/* ---- the process's own lock ---- */
+
+static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void kv_process_lock(void)
+{
+    pthread_mutex_lock(&process_mutex);
+}
+
+void kv_process_unlock(void)
+{
+    pthread_mutex_unlock(&process_mutex);
+}
+
 /* ---- the fork guard ---- */
 
 /* The pages that the kernel does not wipe itself (before Linux 4.14): a handler of fork does. */

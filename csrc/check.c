@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * check.c - proving that the index is what the log says, copying a live store, and counters.
+ *
+ * check replays the log into a private index and compares: the same keys at the same addresses, the
+ * key order, a timer for everything that expires, and every counter counted again.
+ */
+#include "store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- check ---------------------------------------------------------------------------- */
+
+typedef struct audit {
+    kv_db *s, *other;
+    int64_t now;
+    int second; /* the shadow's entries are looked for in the store */
+    uint64_t keys, data, log, names;
+    uint64_t *ns_keys; /* by namespace id */
+    uint64_t max_ns;
+    unsigned char *timers; /* a bit for each (hash, deadline) mod its size that the wheel holds */
+} audit;
+
+#define TIMER_BITS (1u << 24)
+
+static uint32_t timer_bit(uint32_t hash, int64_t deadline)
+{
+    return (hash ^ (uint32_t)(deadline >> 4) * 2654435761u) % TIMER_BITS;
+}
+
+static int note_timer(void *arg, uint32_t hash, int64_t deadline)
+{
+    audit *a = arg;
+    uint32_t b = timer_bit(hash, deadline);
+
+    a->timers[b / 8] = (unsigned char)(a->timers[b / 8] | 1u << b % 8);
+    return 0;
+}
+
+static int has_timer(const audit *a, const kv_db *s, uint32_t hash, const kv_rec *r)
+{
+    int64_t wheel = (int64_t)s->region.head->wheel[KV_WHEEL_NOW];
+    uint32_t b = timer_bit(hash, r->armed), c = timer_bit(hash, r->expires);
+
+    if (r->expires <= wheel)
+        return 1; /* fired, or fires at the next step */
+    return (r->armed > wheel && a->timers[b / 8] & 1u << b % 8) ||
+           (a->timers[c / 8] & 1u << c % 8) != 0;
+}
+
+static int damaged(kv_db *s, const char *what, const kv_rec *r)
+{
+    return kv_fail(KV_ECORRUPT, "%s: %s (namespace %u, key of %u bytes, revision %llu)",
+                   kv_dir_path(s->dir), what, (unsigned)r->ns, (unsigned)r->key_len,
+                   (unsigned long long)r->rev);
+}
+
+static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
+{
+    audit *a = arg;
+    kv_db *mine = a->second ? a->other : a->s, *theirs = a->second ? a->s : a->other;
+    kv_found f;
+    kv_rec r;
+    uint32_t ns;
+    int e = kv_log_peek(&mine->log, slot & KV_ADDR_MASK, &r), dropped;
+
+    (void)bucket;
+    if (e != KV_OK)
+        return e;
+    ns = kv_rec_index_ns(&r);
+    f.hash = kv_index_hash(a->s, ns, r.key, r.key_len);
+    e = kv_index_find(theirs, ns, r.key, r.key_len, 0, &f);
+    if (e != KV_OK)
+        return e;
+    dropped = kv_ns_state(a->s, r.ns) == KV_NAME_DROPPED;
+    if (f.there && f.addr == (slot & KV_ADDR_MASK)) {
+        if (a->second || dropped)
+            return 0;
+    } else if (a->second) {
+        /* What expired or was dropped may be out of the index and still in the log. */
+        if (!f.there && (dropped || (r.expires != 0 && r.expires <= a->now)))
+            return 0;
+        return damaged(a->s, "the log holds a key that the index does not", &r);
+    } else {
+        return dropped ? 0 : damaged(a->s, "the index leads to a record that is not current", &r);
+    }
+    if (r.kind == KV_REC_NAME) {
+        a->names++;
+        a->log += kv_rec_align(kv_rec_size(&r));
+        return 0;
+    }
+    if (r.expires != 0 && !has_timer(a, a->s, (uint32_t)f.hash, &r))
+        return damaged(a->s, "no timer is armed for a key that expires", &r);
+    a->keys++;
+    a->data += r.key_len + r.meta_len;
+    if (r.blob && r.value_len == 16) {
+        uint64_t size;
+
+        memcpy(&size, r.value + 8, 8);
+        a->data += size;
+    } else {
+        a->data += r.value_len;
+    }
+    a->log += kv_rec_align(kv_rec_size(&r));
+    if (r.ns <= a->max_ns)
+        a->ns_keys[r.ns]++;
+    return 0;
+}
+
+/* Every key of the order is in the lookup table, and as many. */
+static int audit_order(kv_db *s)
+{
+    unsigned char key[KV_ORDER_KEY], from[KV_ORDER_KEY];
+    size_t len = 0, n;
+    uint64_t count = 0;
+    kv_leaf *leaf = malloc(sizeof *leaf);
+    kv_found f;
+    uint32_t ns;
+    int i, e = leaf ? KV_OK : kv_fail(KV_ENOMEM, "out of memory"), more = 1;
+
+    while (e == KV_OK && more) {
+        e = kv_order_read(&s->region, from, len, 0, leaf);
+        for (i = 0; e == KV_OK && i < leaf->count; i++) {
+            n = kv_leaf_key(leaf, i, key);
+            if (n < 5) {
+                e = kv_fail(KV_ECORRUPT, "%s: the key order is damaged", kv_dir_path(s->dir));
+                break;
+            }
+            ns = (uint32_t)key[0] << 24 | (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3];
+            f.hash = kv_index_hash(s, ns, (char *)key + 4, (uint32_t)n - 4);
+            e = kv_index_find(s, ns, (char *)key + 4, (uint32_t)n - 4, 0, &f);
+            if (e == KV_OK && !f.there)
+                e = kv_fail(KV_ECORRUPT, "%s: the key order holds a key that is not there",
+                            kv_dir_path(s->dir));
+            count++;
+        }
+        if (e == KV_OK) {
+            more = leaf->has_upper;
+            memcpy(from, leaf->upper, leaf->upper_len);
+            len = leaf->upper_len;
+        }
+    }
+    free(leaf);
+    if (e == KV_OK && count != s->region.head->hash[KV_HASH_ENTRIES])
+        e = kv_fail(KV_ECORRUPT, "%s: the key order has %llu keys, the lookup table %llu",
+                    kv_dir_path(s->dir), (unsigned long long)count,
+                    (unsigned long long)s->region.head->hash[KV_HASH_ENTRIES]);
+    return e;
+}
+
+static int same(kv_db *s, const char *what, uint64_t counted, uint64_t noted)
+{
+    if (counted == noted)
+        return KV_OK;
+    return kv_fail(KV_ECORRUPT, "%s: %s: counted %llu, noted %llu", kv_dir_path(s->dir), what,
+                   (unsigned long long)counted, (unsigned long long)noted);
+}
+
+static int compare(kv_db *s, audit *a)
+{
+    kv_place at;
+    uint64_t *w, id;
+    int e = kv_hash_check(&s->region);
+
+    if (e == KV_OK)
+        e = kv_order_check(&s->region);
+    if (e == KV_OK)
+        e = kv_wheel_check(&s->region);
+    if (e == KV_OK)
+        e = kv_wheel_each(&s->region, note_timer, a);
+    if (e == KV_OK)
+        e = audit_order(s);
+    if (e == KV_OK)
+        e = kv_hash_each(&s->region, audit_entry, a);
+    a->second = 1;
+    if (e == KV_OK)
+        e = kv_hash_each(&a->other->region, audit_entry, a);
+    if (e == KV_OK)
+        e = same(s, "keys", a->keys, *kv_st(s, KV_ST_KEYS));
+    if (e == KV_OK)
+        e = same(s, "bytes of data", a->data, *kv_st(s, KV_ST_DATA));
+    if (e == KV_OK)
+        e = same(s, "bytes of live log", a->log, *kv_st(s, KV_ST_LIVE));
+    if (e == KV_OK)
+        e = same(s, "namespaces", a->names, *kv_st(s, KV_ST_NAMESPACES));
+    if (e == KV_OK)
+        e = same(s, "last revision", *kv_st(a->other, KV_ST_REV), *kv_st(s, KV_ST_REV));
+    if (e == KV_OK)
+        e = same(s, "next namespace id", *kv_st(a->other, KV_ST_NEXT_NS), *kv_st(s, KV_ST_NEXT_NS));
+    for (id = 1; e == KV_OK && id <= a->max_ns; id++) {
+        w = kv_ns_words(s, (uint32_t)id, &at);
+        if (w != NULL && kv_ns_state(s, (uint32_t)id) == KV_NAME_LIVE)
+            e = same(s, "keys of a namespace", a->ns_keys[id], w[KV_NAME_KEYS]);
+    }
+    return e;
+}
+
+static int lock_maint(kv *h)
+{
+    int e = kv_lock_take(&h->s->locks->maint, h->timeout);
+
+    if (e == KV_LOCK_DIED) {
+        kv_lock_consistent(&h->s->locks->maint);
+        e = KV_OK;
+    }
+    return e;
+}
+
+/* Damaged large values: every blob is read once. */
+static int audit_blobs(kv_db *s, uint64_t slot)
+{
+    kv_scratch buf = {0};
+    kv_record out;
+    kv_rec r;
+    int e = kv_log_peek(&s->log, slot & KV_ADDR_MASK, &r);
+
+    if (e == KV_OK && r.blob)
+        e = kv_record_fill(s, &r, &buf, &out);
+    kv_scratch_free(&buf);
+    return e == KV_ENOTFOUND ? kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
+                                       kv_dir_path(s->dir))
+                             : e;
+}
+
+static int each_blob(void *arg, uint64_t bucket, uint64_t slot)
+{
+    (void)bucket;
+    return audit_blobs(arg, slot);
+}
+
+/* Under the writer lock: the index must hold still while it is compared. Nothing is allocated,
+ * opened or synced meanwhile except for large values, which are read after it. */
+int kv_check(kv *h)
+{
+    kv_db *s = h->s, *shadow;
+    uint64_t tail;
+    audit a;
+    int e = kv_enter(h);
+
+    if (e != KV_OK)
+        return e;
+    memset(&a, 0, sizeof a);
+    shadow = calloc(1, sizeof *shadow);
+    a.timers = calloc(TIMER_BITS / 8, 1);
+    if (shadow == NULL || a.timers == NULL)
+        e = kv_fail(KV_ENOMEM, "out of memory");
+    if (e == KV_OK && !s->readonly)
+        e = lock_maint(h);
+    if (e == KV_OK) {
+        do {
+            tail = kv_load(&s->log.w[KV_LOG_TAIL]);
+            e = kv_shadow_open(s, tail, shadow);
+            if (e == KV_OK && !s->readonly)
+                e = kv_lock_writer(h);
+            /* Somebody wrote meanwhile: once more. */
+            if (e == KV_OK && tail != kv_load(&s->log.w[KV_LOG_TAIL])) {
+                kv_unlock_writer(h);
+                kv_shadow_close(shadow);
+                continue;
+            }
+            break;
+        } while (1);
+        a.max_ns = *kv_st(s, KV_ST_NEXT_NS);
+        if (e == KV_OK && a.max_ns > 1u << 24)
+            a.max_ns = 1u << 24;
+        a.ns_keys = e == KV_OK ? calloc(a.max_ns + 1, sizeof *a.ns_keys) : NULL;
+        if (e == KV_OK && a.ns_keys == NULL)
+            e = kv_fail(KV_ENOMEM, "out of memory");
+        if (e == KV_OK) {
+            a.s = s;
+            a.other = shadow;
+            a.now = kv_store_now(s);
+            e = compare(s, &a);
+            if (!s->readonly)
+                kv_unlock_writer(h);
+            if (e == KV_OK)
+                e = kv_hash_each(&shadow->region, each_blob, shadow);
+        }
+        kv_shadow_close(shadow);
+        if (!s->readonly)
+            kv_lock_release(&s->locks->maint);
+    }
+    free(a.ns_keys);
+    free(a.timers);
+    free(shadow);
+    return e;
+}
+
+/* ---- backup --------------------------------------------------------------------------- */
+
+typedef struct copier {
+    kv_db *from;
+    kv *to;
+    uint64_t *pos;
+    size_t count, cap;
+} copier;
+
+static int collect(void *arg, uint64_t bucket, uint64_t slot)
+{
+    copier *c = arg;
+    uint64_t *more;
+
+    (void)bucket;
+    if (c->count == c->cap) {
+        more = realloc(c->pos, (c->cap * 2 + 1024) * sizeof *more);
+        if (more == NULL)
+            return kv_fail(KV_ENOMEM, "out of memory");
+        c->pos = more;
+        c->cap = c->cap * 2 + 1024;
+    }
+    c->pos[c->count++] =
+        kv_addr_pos(slot & KV_ADDR_MASK, (uint32_t)kv_load(&c->from->log.w[KV_LOG_OLDEST]));
+    return 0;
+}
+
+static int by_pos(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static int copy_blob(kv_db *from, kv_db *to, kv_rec *r, uint64_t ref[2])
+{
+    kv_scratch buf = {0};
+    kv_record out;
+    int e = kv_record_fill(from, r, &buf, &out);
+
+    if (e == KV_OK)
+        e = kv_os_random(&ref[0], sizeof ref[0]);
+    if (e == KV_OK) {
+        ref[1] = out.value.len;
+        e = kv_blob_write(to->dir, to->meta.store_id, ref[0], out.value.data, out.value.len);
+        r->value = (const char *)ref;
+    }
+    kv_scratch_free(&buf);
+    return e;
+}
+
+/* The record as it is, revision, times and all. */
+static int copy_record(copier *c, uint64_t pos)
+{
+    kv_db *to = c->to->s;
+    uint64_t ref[2];
+    kv_append a;
+    kv_found f;
+    kv_rec r;
+    uint32_t size;
+    int e = kv_log_peek(&c->from->log, kv_pos_addr(pos), &r);
+
+    if (e == KV_OK && r.blob)
+        e = copy_blob(c->from, to, &r, ref);
+    if (e != KV_OK)
+        return e;
+    r.more = 0;
+    r.armed = r.expires;
+    size = kv_rec_size(&r);
+    e = kv_index_room(to, r.key_len, r.ns);
+    for (; e == KV_OK;) {
+        kv_log_begin(&to->log, &a);
+        a.next_rev = *kv_st(to, KV_ST_REV) + 1;
+        a.next_ns = *kv_st(to, KV_ST_NEXT_NS);
+        a.time = (int64_t)*kv_st(to, KV_ST_CLOCK);
+        if (kv_log_fit(&to->log, &a, size, 0))
+            break;
+        e = kv_log_prepare(&to->log, kv_segment_size(to));
+    }
+    if (e != KV_OK)
+        return e;
+    f.hash = kv_index_hash(to, kv_rec_index_ns(&r), r.key, r.key_len);
+    e = kv_index_find(to, kv_rec_index_ns(&r), r.key, r.key_len, 0, &f);
+    if (e != KV_OK)
+        return e;
+    kv_log_begin(&to->log, &a);
+    pos = kv_log_append(&to->log, &a, &r, size);
+    kv_log_commit(&to->log, &a);
+    e = kv_index_apply(to, &f, &r, pos, a.pos);
+    if (e == KV_OK && kv_hash_maintain(&to->region) < 0)
+        e = KV_ECORRUPT;
+    return e;
+}
+
+static int copy_all(kv_db *s, kv_db *shadow, const char *dir, uint64_t *records)
+{
+    kv_options o;
+    copier c;
+    uint64_t n = 0;
+    size_t i;
+    kv_rec r;
+    int e;
+
+    memset(&c, 0, sizeof c);
+    c.from = shadow;
+    kv_options_init(&o);
+    o.thread = 0;
+    o.max_size = s->meta.max_size;
+    o.max_value = s->meta.max_value;
+    e = kv_open_new(dir, &o, *kv_st(shadow, KV_ST_REV) + 1, *kv_st(shadow, KV_ST_NEXT_NS), &c.to);
+    if (e != KV_OK)
+        return e;
+    e = kv_hash_each(&shadow->region, collect, &c);
+    if (e == KV_OK && c.count)
+        qsort(c.pos, c.count, sizeof *c.pos, by_pos);
+    for (i = 0; e == KV_OK && i < c.count; i++) {
+        e = kv_log_peek(&shadow->log, kv_pos_addr(c.pos[i]), &r);
+        if (e != KV_OK || kv_ns_state(shadow, r.ns) == KV_NAME_DROPPED ||
+            (r.expires != 0 && r.expires <= kv_store_now(s)))
+            continue;
+        n += r.kind == KV_REC_PUT;
+        e = copy_record(&c, c.pos[i]);
+    }
+    free(c.pos);
+    if (e == KV_OK)
+        e = kv_sync(c.to);
+    kv_close(c.to);
+    if (e == KV_OK && records != NULL)
+        *records = n;
+    return e;
+}
+
+static int any_file(void *arg, const char *name)
+{
+    (void)arg;
+    (void)name;
+    return 1;
+}
+
+static int must_be_empty(const char *path)
+{
+    kv_dir_options o = {0};
+    kv_dir *d;
+    int made, e;
+
+    o.create = 1;
+    o.mode = 0600;
+    e = kv_dir_open(path, &o, &d, &made);
+    if (e != KV_OK)
+        return e;
+    e = kv_dir_list(d, any_file, NULL);
+    kv_dir_close(d);
+    return e == 1 ? kv_fail(KV_EEXISTS, "%s is not empty", path) : e;
+}
+
+/* The maintenance lock keeps the segments that the log had at the call. Readers and writers go on.
+ */
+int kv_backup(kv *h, const char *dir, uint64_t *records)
+{
+    kv_db *s = h->s, *shadow;
+    int e = kv_enter(h);
+
+    if (e == KV_OK && (dir == NULL || dir[0] == 0 || strcmp(dir, ":memory:") == 0))
+        e = kv_fail(KV_EINVAL, "a directory is needed");
+    if (e == KV_OK)
+        e = must_be_empty(dir);
+    if (e != KV_OK)
+        return e;
+    shadow = calloc(1, sizeof *shadow);
+    if (shadow == NULL)
+        return kv_fail(KV_ENOMEM, "out of memory");
+    if (!s->readonly)
+        e = lock_maint(h);
+    if (e == KV_OK) {
+        e = kv_shadow_open(s, kv_load(&s->log.w[KV_LOG_TAIL]), shadow);
+        if (e == KV_OK) {
+            e = copy_all(s, shadow, dir, records);
+            kv_shadow_close(shadow);
+        }
+        if (!s->readonly)
+            kv_lock_release(&s->locks->maint);
+    }
+    free(shadow);
+    return e;
+}
+
+/* ---- counters ------------------------------------------------------------------------- */
+
+static int add_blob(void *arg, const char *name)
+{
+    void **two = arg;
+    kv_db *s = two[0];
+    uint64_t *sum = two[1], size, id;
+    int fd;
+
+    if (kv_blob_parse_name(name, &id) && kv_file_open(s->dir, name, KV_FILE_READ, &fd) == KV_OK) {
+        if (kv_file_size(fd, &size) == KV_OK)
+            *sum += size;
+        kv_file_close(fd);
+    }
+    return 0;
+}
+
+int kv_get_stats(kv *h, kv_stats *o)
+{
+    kv_db *s = h->s;
+    kv_head *head = s->region.head;
+    void *two[2];
+    int e = kv_enter(h);
+
+    if (e != KV_OK)
+        return e;
+    memset(o, 0, sizeof *o);
+    o->rev = kv_rev(h);
+    o->namespaces = kv_load(kv_st(s, KV_ST_NAMESPACES));
+    o->keys = kv_load(kv_st(s, KV_ST_KEYS));
+    o->data_bytes = kv_load(kv_st(s, KV_ST_DATA));
+    o->live_bytes = kv_load(kv_st(s, KV_ST_LIVE));
+    o->log_bytes = kv_log_bytes(&s->log);
+    two[0] = s;
+    two[1] = &o->blob_bytes;
+    (void)kv_dir_list(s->dir, add_blob, two);
+    o->index_bytes = kv_region_bytes(&s->region);
+    o->segments =
+        kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])) - kv_load(&s->log.w[KV_LOG_OLDEST]) + 1;
+    if (!s->readonly)
+        o->spares = kv_load(&s->log.w[KV_LOG_SPARES]) - kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL]));
+    o->segment_size = kv_segment_size(s);
+    o->timers = kv_load(&head->wheel[KV_WHEEL_COUNT]);
+    o->buckets = kv_load(&head->hash[KV_HASH_COUNT]);
+    o->overflow = kv_load(&head->hash[KV_HASH_OVERFLOWS]);
+    o->nodes = kv_load(&head->used[KV_NODES]) - kv_load(&head->order[KV_ORDER_FREE_COUNT]);
+    o->reads_retried = s->retried;
+    o->expired = kv_load(kv_st(s, KV_ST_EXPIRED));
+    o->cleaned = kv_load(kv_st(s, KV_ST_CLEANED));
+    o->syncs = s->log.syncs;
+    o->replayed = s->replayed;
+    o->cut_bytes = s->cut_bytes;
+    o->clock_back = (int64_t)kv_load(kv_st(s, KV_ST_BACK));
+    o->synced_rev =
+        kv_load(&s->log.w[KV_LOG_SYNCED]) == kv_load(&s->log.w[KV_LOG_TAIL]) ? (int64_t)o->rev : -1;
+    return KV_OK;
+}

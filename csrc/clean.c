@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * clean.c - expiry and the cleaner: the bounded work that writes do beside themselves, and tick.
+ *
+ * The cleaner walks the log from its oldest record. What is current it appends again at the head;
+ * everything else, tombstones included, is simply left behind: nothing older is left that a
+ * tombstone would have to hide. A segment it has passed is freed by maint.c once a sync covers the
+ * log's end as it was when its last record was judged, because what made its records dead must not
+ * be less durable than they were.
+ *
+ * How much: the log may hold GOAL bytes. Above it, a write of n bytes makes the cleaner look at 2n
+ * to 8n, growing with the overshoot; a segment with a live share u yields 1 - u of what is looked
+ * at, so the log settles a little above the goal.
+ */
+#include "store.h"
+
+#include <string.h>
+
+#define TIMERS_A_WRITE 4
+#define LOOKS_A_WRITE  64
+#define STEPS_A_LOCK   32
+
+/* All files together are to stay within 2.2 times the data where that is possible; cleaning a log
+ * that is fuller than 80 % costs more than it gives, and a small store is not worth the work. */
+uint64_t kv_log_goal(kv_db *s)
+{
+    uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE)),
+             data = kv_load_relaxed(kv_st(s, KV_ST_DATA));
+    uint64_t seg = kv_segment_size(s), other = kv_region_bytes(&s->region) + 4 * seg,
+             goal = data * 2 + data / 10;
+
+    goal = goal > other ? goal - other : 0;
+    if (goal < live + live / 4)
+        goal = live + live / 4;
+    if (goal > live + live * 4 / 5)
+        goal = live + live * 4 / 5;
+    return goal < live + 4 * KV_SEG_MIN ? live + 4 * KV_SEG_MIN : goal;
+}
+
+void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after)
+{
+    uint64_t id;
+
+    if (!r->blob || r->value_len != 16)
+        return;
+    memcpy(&id, r->value, 8);
+    kv_mutex_lock(s->mutex);
+    /* When the list is full the file stays until the store is opened again, which removes what
+     * nothing refers to. */
+    if (s->deads < KV_DEAD_BLOBS) {
+        s->dead[s->deads].id = id;
+        s->dead[s->deads++].after = after;
+    }
+    kv_mutex_unlock(s->mutex);
+}
+
+/* ---- expiry --------------------------------------------------------------------------- */
+
+static uint64_t wheel_now(kv_db *s)
+{
+    return kv_load_relaxed(&s->region.head->wheel[KV_WHEEL_NOW]);
+}
+
+/* A timer fired for this hash: takes out one record that is due, or arms again one that is not. In
+ * a transaction. */
+static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *expired)
+{
+    kv_found f;
+    int64_t at;
+    int e, step;
+
+    *expired = 0;
+    f.hash = hash;
+    kv_hash_start(&s->region, hash, &f.scan);
+    while ((step = kv_hash_next(&s->region, &f.scan)) == KV_HASH_CANDIDATE) {
+        f.addr = f.scan.slot & KV_ADDR_MASK;
+        e = kv_log_peek(&s->log, f.addr, &f.rec);
+        if (e != KV_OK)
+            return e;
+        if (f.rec.kind != KV_REC_PUT || f.rec.expires == 0)
+            continue;
+        if (f.rec.expires <= now) {
+            kv_blob_dead(s, &f.rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+            *expired = 1;
+            return kv_index_forget(s, &f);
+        }
+        /* Another key may share the hash; arming for it as well only costs a timer. */
+        at = f.rec.armed > (int64_t)wheel_now(s) ? f.rec.armed : f.rec.expires;
+        if (f.rec.armed <= deadline || at != f.rec.armed) {
+            e = kv_wheel_add(&s->region, hash, at);
+            if (e != KV_OK)
+                return e;
+        }
+    }
+    return step == KV_HASH_END ? KV_OK : KV_ECORRUPT;
+}
+
+/* One step of the wheel in one transaction. 1: did something, 0: nothing is due, negative: damage.
+ */
+static int expire_step(kv_db *s, int64_t now, uint64_t *expired)
+{
+    int64_t deadline;
+    uint32_t hash;
+    int step, e = KV_OK, one = 0;
+
+    kv_txn_begin(&s->region);
+    step = kv_wheel_step(&s->region, now, &hash, &deadline);
+    if (step == KV_WHEEL_FIRED)
+        e = fired(s, hash, deadline, now, &one);
+    if (step < 0 || e != KV_OK) {
+        (void)kv_txn_undo(&s->region, NULL);
+        kv_store(kv_st(s, KV_ST_CORRUPT), 1);
+        return KV_ECORRUPT;
+    }
+    kv_txn_end(&s->region);
+    *expired += (uint64_t)one;
+    return step != KV_WHEEL_IDLE;
+}
+
+/* ---- cleaning ------------------------------------------------------------------------- */
+
+/* Copies the current record f to the head. 0: no room for it. */
+static int move(kv_db *s, kv_found *f)
+{
+    kv_append a;
+    kv_rec r = f->rec;
+    uint64_t pos;
+    uint32_t size;
+
+    r.more = 0; /* a batch is whole by now; alone, the record must not wait for another */
+    size = kv_rec_size(&r);
+    kv_log_begin(&s->log, &a);
+    a.next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
+    a.next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
+    a.time = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
+    if (!kv_log_fit(&s->log, &a, size, 1))
+        return 0;
+    kv_log_begin(&s->log, &a);
+    pos = kv_log_append(&s->log, &a, &r, size);
+    kv_log_commit(&s->log, &a);
+    kv_index_move(s, f, pos, a.pos);
+    return 1;
+}
+
+/* Judges the record at `at`. 1: judged, 0: no room, negative: damage. */
+static int judge(kv_db *s, const kv_rec *r, uint64_t at, int64_t now)
+{
+    uint32_t ns = kv_rec_index_ns(r);
+    kv_found f;
+    int e;
+
+    if (r->kind != KV_REC_PUT && r->kind != KV_REC_NAME)
+        return 1;
+    f.hash = kv_index_hash(s, ns, r->key, r->key_len);
+    e = kv_index_find(s, ns, r->key, r->key_len, now, &f);
+    if (e != KV_OK)
+        return e;
+    if (!f.there || f.addr != kv_pos_addr(at))
+        return 1;
+    if (f.live && kv_ns_state(s, r->ns) != KV_NAME_DROPPED)
+        return move(s, &f);
+    kv_blob_dead(s, &f.rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    kv_txn_begin(&s->region);
+    e = kv_index_forget(s, &f);
+    if (e != KV_OK) {
+        (void)kv_txn_undo(&s->region, NULL);
+        kv_store(kv_st(s, KV_ST_CORRUPT), 1);
+        return e;
+    }
+    kv_txn_end(&s->region);
+    return 1;
+}
+
+/* Looks at one record. *looked += its bytes. 1: did, 0: nothing to clean or no room, negative:
+ * damage. */
+static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
+{
+    uint64_t pos = kv_load_relaxed(&s->log.w[KV_LOG_CLEAN]),
+             tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]), at;
+    uint32_t id = kv_pos_id(pos), size;
+    kv_rec r;
+    int e;
+
+    if (id >= kv_pos_id(tail))
+        return 0;
+    size = kv_log_size_of(&s->log, id);
+    if (size == 0)
+        return KV_ECORRUPT;
+    /* Past the segment's last record kv_log_next goes on to the next segment by itself: the gap is
+     * the end. */
+    e = kv_log_next(&s->log, &pos, kv_pos(id + 1, KV_SEG_HEAD), &at, &r);
+    if (e < 0)
+        return e;
+    if (e == 0) {
+        kv_store(&s->log.w[KV_LOG_JUDGED], tail);
+        kv_store(&s->log.w[KV_LOG_CLEAN], kv_pos(id + 1, KV_SEG_HEAD));
+        return 1;
+    }
+    e = judge(s, &r, at, now);
+    if (e != 1)
+        return e;
+    *looked += pos - at;
+    kv_store(&s->log.w[KV_LOG_CLEAN], pos);
+    kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + 1);
+    return 1;
+}
+
+static void clean_share(kv_db *s, uint32_t bytes, int64_t now)
+{
+    uint64_t used = kv_log_used(&s->log), goal = kv_log_goal(s), over, budget, looked = 0;
+    int n;
+
+    if (used <= goal)
+        return;
+    over = (used - goal) * 64 / (goal | 1);
+    budget = (uint64_t)bytes * (2 + (over > 6 ? 6 : over));
+    for (n = 0; looked < budget && n < LOOKS_A_WRITE; n++)
+        if (kv_index_needs(s, 1, 0) || clean_step(s, now, &looked) != 1)
+            break;
+}
+
+void kv_chores_prepare(kv_db *s)
+{
+    uint64_t pos, tail, at;
+    kv_rec r;
+    int i;
+
+    if (kv_log_used(&s->log) <= kv_log_goal(s))
+        return;
+    pos = kv_load(&s->log.w[KV_LOG_CLEAN]);
+    tail = kv_load(&s->log.w[KV_LOG_TAIL]);
+    for (i = 0; i < 4 && kv_pos_id(pos) < kv_pos_id(tail); i++) {
+        if (kv_log_next(&s->log, &pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD), &at, &r) != 1)
+            return;
+        kv_hash_prefetch(&s->region, kv_index_hash(s, kv_rec_index_ns(&r), r.key, r.key_len));
+    }
+}
+
+void kv_chores(kv_db *s, uint32_t bytes, int64_t now)
+{
+    uint64_t expired = 0;
+    int i;
+
+    for (i = 0; i < TIMERS_A_WRITE && kv_wheel_due(&s->region, now); i++)
+        if (kv_index_needs(s, 1, 0) || expire_step(s, now, &expired) != 1)
+            break;
+    if (expired)
+        kv_store(kv_st(s, KV_ST_EXPIRED), kv_load_relaxed(kv_st(s, KV_ST_EXPIRED)) + expired);
+    (void)kv_hash_maintain(&s->region);
+    clean_share(s, bytes, now);
+}
+
+/* ---- tick ----------------------------------------------------------------------------- */
+
+/* A short hold of the lock. *more: there is more to do. */
+static int tick_locked(kv_db *s, uint64_t max, int all, uint64_t *done, int *more, uint32_t *need)
+{
+    int64_t now = kv_store_now(s);
+    uint64_t expired = 0, cleaned = kv_load_relaxed(kv_st(s, KV_ST_CLEANED)), looked = 0;
+    int i, e = KV_OK;
+
+    *more = 0;
+    if (now > (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK)))
+        kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
+    for (i = 0; i < STEPS_A_LOCK && expired < max; i++) {
+        *need = kv_index_needs(s, 1, 0);
+        if (*need)
+            break;
+        e = kv_wheel_due(&s->region, now) ? expire_step(s, now, &expired) : 0;
+        if (e < 0)
+            return e;
+        if (e == 1) {
+            *more = 1;
+            continue;
+        }
+        e = kv_hash_maintain(&s->region);
+        if (e == 0 && expired + kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) - cleaned < max &&
+            (all || kv_log_used(&s->log) > kv_log_goal(s)))
+            e = clean_step(s, now, &looked);
+        if (e < 0)
+            return e;
+        *more = e == 1;
+        if (e == 0)
+            break;
+    }
+    if (expired)
+        kv_store(kv_st(s, KV_ST_EXPIRED), kv_load_relaxed(kv_st(s, KV_ST_EXPIRED)) + expired);
+    *done += expired + kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) - cleaned;
+    return KV_OK;
+}
+
+int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done)
+{
+    uint32_t need = 0;
+    int e, more = 1;
+
+    *done = 0;
+    while (more && *done < max) {
+        e = kv_lock_writer(h);
+        if (e != KV_OK)
+            return e;
+        e = tick_locked(h->s, max - *done, all, done, &more, &need);
+        kv_unlock_writer(h);
+        if (e == KV_OK && need) {
+            e = kv_make_room(h, need, 1, 0);
+            more = 1;
+        }
+        if (e != KV_OK)
+            return e;
+        need = 0;
+    }
+    return KV_OK;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * maint.c - the work that allocates, syncs or frees: room for writes, durability, retirement, and
+ * the helper thread.
+ *
+ * All of it runs under the maintenance lock, so that whoever comes first does it for everyone, and
+ * never under the writer lock, so that no writer waits for the disk on another's account. Each
+ * piece is idempotent: its owner may die anywhere.
+ */
+#include "store.h"
+
+#include <string.h>
+
+#define SPARES_AHEAD 2 /* beside the reserve, in a store large enough for it to matter */
+
+static int lock_maint(kv_db *s, int64_t timeout)
+{
+    int e = kv_lock_take(&s->locks->maint, timeout);
+
+    if (e == KV_LOCK_DIED) {
+        kv_lock_consistent(&s->locks->maint);
+        e = KV_OK;
+    }
+    if (e == KV_EBUSY)
+        return kv_fail(KV_EBUSY, "%s: another process has held the maintenance lock for too long",
+                       kv_dir_path(s->dir));
+    return e;
+}
+
+static void unlock_maint(kv_db *s)
+{
+    kv_lock_release(&s->locks->maint);
+}
+
+/* ---- sizes ---------------------------------------------------------------------------- */
+
+static uint32_t head_size(kv_db *s)
+{
+    uint32_t size = kv_log_size_of(&s->log, kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL])));
+
+    return size ? size : KV_SEG_MIN;
+}
+
+/* A thirty-second of the live log, so that spares and the reserve weigh little; never smaller than
+ * the head, so that the reserve holds whatever the cleaner must move out of one segment. */
+uint32_t kv_segment_size(kv_db *s)
+{
+    uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE));
+    uint32_t size = head_size(s);
+
+    while (size < KV_SEG_MAX && size < live / 32)
+        size *= 2;
+    return size;
+}
+
+uint32_t kv_blob_limit(kv_db *s)
+{
+    uint32_t size = head_size(s) / 4;
+
+    return size < (1u << 20) ? size : 1u << 20;
+}
+
+static uint32_t spares(kv_db *s)
+{
+    return (uint32_t)kv_load_relaxed(&s->log.w[KV_LOG_SPARES]) -
+           kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+}
+
+/* The reserve, one more from the moment the head is half full, and some in hand where segments go
+ * by quickly. */
+static uint32_t spares_wanted(kv_db *s)
+{
+    uint32_t size = head_size(s), off = kv_pos_off(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+
+    return 1 + (off > size / 2) + (size > 4 * KV_SEG_MIN ? SPARES_AHEAD : 0);
+}
+
+/* ---- room ----------------------------------------------------------------------------- */
+
+static uint64_t nodes_wanted(kv_db *s, int space, uint64_t writes, uint64_t bytes)
+{
+    kv_region *r = &s->region;
+
+    switch (space) {
+    case KV_NODES:
+        return kv_order_room(r) + 8 + (writes > 1 ? 256 + (bytes + 12 * writes) * 3 / 1024 : 0);
+    case KV_OVERFLOW:
+        return KV_HASH_ROOM * writes + 4;
+    case KV_TIMERS:
+        return 2 * KV_WHEEL_ROOM + writes + 4;
+    case KV_NAMES:
+        return 2 * kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS)) + 4;
+    default:
+        return 1;
+    }
+}
+
+static int grow(kv_db *s, uint32_t need, uint64_t writes, uint64_t bytes)
+{
+    int space, e = KV_OK;
+    uint64_t want;
+
+    for (space = 0; e == KV_OK && space < KV_SPACES; space++)
+        if (need & 1u << space) {
+            want = nodes_wanted(s, space, writes, bytes);
+            if (space == KV_NAMES || kv_region_room(&s->region, space) < want)
+                e = kv_region_grow(&s->region, space, want);
+        }
+    if (e == KV_OK && kv_hash_wants_room(&s->region))
+        (void)kv_region_grow(&s->region, KV_BUCKETS, 1);
+    return e;
+}
+
+int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns)
+{
+    uint32_t need = kv_index_needs(s, 1, key_len);
+    int e;
+
+    if (ns > KV_MAX_NAMES)
+        return kv_fail(KV_ECORRUPT, "%s: namespace id %u is out of bounds", kv_dir_path(s->dir),
+                       (unsigned)ns);
+    if (kv_unlikely(kv_load_relaxed(&s->region.head->ready[KV_NAMES]) < 2 * (uint64_t)ns + 2)) {
+        e = kv_region_grow(&s->region, KV_NAMES, 2 * (uint64_t)ns + 4);
+        if (e != KV_OK)
+            return e;
+    }
+    if (kv_likely(need == 0 && !kv_hash_wants_room(&s->region)))
+        return KV_OK;
+    return grow(s, need, 1, key_len);
+}
+
+/* Frees what the cleaner has passed. The segments' last records were judged when the log ended at
+ * JUDGED; all up to there must be durable first: what was copied, and what made the rest dead. */
+static int retire(kv_db *s)
+{
+    uint32_t id = kv_pos_id(kv_load(&s->log.w[KV_LOG_CLEAN])), i, n;
+    kv_meta m = s->meta;
+    uint64_t dead[KV_DEAD_BLOBS], synced;
+    int e = KV_OK;
+
+    if (id > kv_load(&s->log.w[KV_LOG_OLDEST])) {
+        if (!KV_IS_BUG(3) && kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED]))
+            e = kv_log_sync(&s->log);
+        m.oldest = id;
+        if (e == KV_OK)
+            e = kv_meta_write(s->dir, &m);
+        if (e != KV_OK)
+            return e;
+        s->meta = m;
+        e = kv_log_retire(&s->log, id);
+    }
+    synced = kv_load(&s->log.w[KV_LOG_SYNCED]);
+    kv_mutex_lock(s->mutex);
+    for (i = 0, n = 0; i < s->deads;) {
+        if (s->dead[i].after <= synced) {
+            dead[n++] = s->dead[i].id;
+            s->dead[i] = s->dead[--s->deads];
+        } else {
+            i++;
+        }
+    }
+    kv_mutex_unlock(s->mutex);
+    for (i = 0; i < n; i++)
+        (void)kv_blob_unlink(s->dir, dead[i]);
+    return e;
+}
+
+/* Segments for `bytes` more and the reserve behind them. */
+static int prepare_log(kv_db *s, uint64_t bytes)
+{
+    uint32_t size = kv_segment_size(s), id;
+    uint64_t room = 0;
+    int e = KV_OK;
+
+    /* What does not fit any more at a segment's end is lost: count each as a quarter smaller. */
+    for (id = kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])) + 1;
+         id <= kv_load(&s->log.w[KV_LOG_SPARES]); id++)
+        room += kv_log_size_of(&s->log, id) / 4 * 3;
+    do {
+        e = kv_log_prepare(&s->log, size);
+        room += size / 4 * 3;
+    } while (e == KV_OK && (room < bytes + size || spares(s) < 2));
+    return e;
+}
+
+int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
+{
+    kv_db *s = h->s;
+    uint64_t done;
+    int e, tries;
+
+    for (tries = 0;; tries++) {
+        e = lock_maint(s, h->timeout);
+        if (e != KV_OK)
+            return e;
+        e = grow(s, need, writes, bytes);
+        if (e == KV_OK && need & (KV_NEED_LOG | KV_NEED_RESERVE)) {
+            e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
+            if (e == KV_EFULL) {
+                (void)retire(s);
+                e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
+            }
+        }
+        unlock_maint(s);
+        if (e != KV_EFULL || tries == 3 ||
+            kv_log_used(&s->log) < kv_load(kv_st(s, KV_ST_LIVE)) + kv_segment_size(s))
+            return e;
+        /* The disk is full and the log holds what nobody needs: clean a segment's worth and try
+         * again. */
+        if (kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK)
+            return e;
+    }
+}
+
+/* ---- durability ----------------------------------------------------------------------- */
+
+int kv_sync_to(kv *h, uint64_t pos)
+{
+    kv_db *s = h->s;
+    int e = KV_OK;
+
+    if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
+        return KV_OK;
+    e = lock_maint(s, h->timeout > 60000 ? h->timeout : 60000);
+    if (e != KV_OK)
+        return e;
+    if (kv_load(&s->log.w[KV_LOG_SYNCED]) < pos)
+        e = kv_log_sync(&s->log);
+    unlock_maint(s);
+    return e;
+}
+
+int kv_sync(kv *h)
+{
+    int e = kv_enter(h);
+
+    if (e != KV_OK || h->readonly || h->s->readonly)
+        return e;
+    e = kv_sync_to(h, kv_load(&h->s->log.w[KV_LOG_TAIL]));
+    if (e == KV_OK && !h->thread)
+        e = kv_maintain(h->s, h->timeout, 0);
+    return e;
+}
+
+/* ---- the helper ----------------------------------------------------------------------- */
+
+static uint32_t runs_low(kv_db *s)
+{
+    kv_region *r = &s->region;
+    uint64_t *used = r->head->used;
+    uint32_t need = 0;
+
+    if (kv_region_room(r, KV_NODES) < 2 * kv_order_room(r) + kv_load_relaxed(&used[KV_NODES]) / 32)
+        need |= 1u << KV_NODES;
+    if (kv_region_room(r, KV_OVERFLOW) <
+        KV_HASH_ROOM + 4 + kv_load_relaxed(&used[KV_OVERFLOW]) / 32)
+        need |= 1u << KV_OVERFLOW;
+    if (kv_region_room(r, KV_TIMERS) < 4 + kv_load_relaxed(&used[KV_TIMERS]) / 32)
+        need |= 1u << KV_TIMERS;
+    if (kv_hash_wants_room(r))
+        need |= 1u << KV_BUCKETS;
+    return need;
+}
+
+static int retires(kv_db *s)
+{
+    return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) >
+               kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]) ||
+           s->deads > KV_DEAD_BLOBS / 2;
+}
+
+int kv_maintain(kv_db *s, int64_t timeout, int sync)
+{
+    uint32_t need, i;
+    int e = lock_maint(s, timeout);
+
+    if (e != KV_OK)
+        return e;
+    need = runs_low(s);
+    for (i = 0; i < KV_SPACES; i++)
+        if (need & 1u << i)
+            (void)kv_region_grow(&s->region, (int)i,
+                                 kv_load_relaxed(&s->region.head->used[i]) / 8 + 8);
+    while (spares(s) < spares_wanted(s) && kv_log_prepare(&s->log, kv_segment_size(s)) == KV_OK)
+        ;
+    if (sync && !kv_load(&s->log.w[KV_LOG_BROKEN])) {
+        e = kv_log_sync(&s->log);
+        s->synced_at = kv_os_monotonic();
+    }
+    if (e == KV_OK && !kv_load(&s->log.w[KV_LOG_BROKEN]) && (retires(s) || s->deads))
+        e = retire(s);
+    unlock_maint(s);
+    return e;
+}
+
+static int unsynced(kv_db *s)
+{
+    return kv_load(&s->wants_sync) &&
+           kv_load(&s->log.w[KV_LOG_SYNCED]) != kv_load(&s->log.w[KV_LOG_TAIL]) &&
+           !kv_load(&s->log.w[KV_LOG_BROKEN]);
+}
+
+/* Waits for the interval when there is something to sync, else until it is woken. */
+static void helper(void *arg, kv_thread *t)
+{
+    kv_db *s = arg;
+    int64_t wait = s->interval, due;
+
+    while (kv_thread_wait(t, wait)) {
+        due = s->synced_at / 1000000 + s->interval - kv_os_monotonic() / 1000000;
+        (void)kv_maintain(s, 1000, unsynced(s) && due <= 0);
+        wait = 3600000;
+        __atomic_store_n(&s->sleeping, 1, __ATOMIC_SEQ_CST);
+        if (unsynced(s)) {
+            __atomic_store_n(&s->sleeping, 0, __ATOMIC_SEQ_CST);
+            due = s->synced_at / 1000000 + s->interval - kv_os_monotonic() / 1000000;
+            wait = due > 1 ? due : 1;
+        }
+    }
+}
+
+static void start_helper(kv_db *s)
+{
+    kv_mutex_lock(s->mutex);
+    if (s->thread == NULL && kv_thread_start(helper, s, &s->thread) != KV_OK)
+        s->thread = NULL; /* writers do its work themselves, as with thread=false */
+    kv_mutex_unlock(s->mutex);
+}
+
+void kv_after_write(kv *h)
+{
+    kv_db *s = h->s;
+
+    if (!h->thread)
+        return;
+    if (kv_unlikely(kv_load_ptr((void *const *)&s->thread) == NULL)) {
+        start_helper(s);
+        if (kv_load_ptr((void *const *)&s->thread) == NULL)
+            return;
+    }
+    if (kv_load_relaxed(&s->sleeping) && unsynced(s)) {
+        __atomic_store_n(&s->sleeping, 0, __ATOMIC_SEQ_CST);
+        kv_thread_wake(s->thread);
+    } else if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s)) {
+        kv_thread_wake(s->thread);
+    }
+}
+
+void kv_helper_stop(kv_db *s)
+{
+    if (s->thread != NULL)
+        kv_thread_stop(s->thread);
+    s->thread = NULL;
+}
+
+int kv_tick(kv *h, uint64_t max, uint64_t *done)
+{
+    uint64_t n = 0;
+    int e = kv_enter(h);
+
+    if (e == KV_OK && (h->readonly || h->s->readonly))
+        e = kv_fail(KV_EREADONLY, "%s is open for reading only", kv_dir_path(h->s->dir));
+    if (e != KV_OK)
+        return e;
+    e = kv_tick_steps(h, max, 0, &n);
+    if (e == KV_OK && !h->thread)
+        e = kv_maintain(h->s, h->timeout,
+                        h->sync == KV_SYNC_INTERVAL &&
+                            kv_os_monotonic() / 1000000 - h->s->synced_at / 1000000 >=
+                                h->s->interval);
+    if (e == KV_OK && done != NULL)
+        *done = n;
+    return e;
+}

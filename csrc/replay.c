@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * replay.c - building an index from the log: at open, and privately for check and backup.
+ *
+ * Invariant: an index is what applying the log's records, oldest first, makes of an empty one. The
+ * same kv_index_replay serves here and after a writer's death, so there is one meaning of a record.
+ */
+#include "store.h"
+
+#include <string.h>
+
+/* Counters that records alone would not bring back: deletes and dropped namespaces used some too.
+ */
+static void learn(kv_db *s, const kv_seg_head *h)
+{
+    if (KV_IS_BUG(5))
+        return;
+    if (h->next_rev > *kv_st(s, KV_ST_REV) + 1)
+        kv_store(kv_st(s, KV_ST_REV), h->next_rev - 1);
+    if (h->next_ns > *kv_st(s, KV_ST_NEXT_NS))
+        kv_store(kv_st(s, KV_ST_NEXT_NS), h->next_ns);
+    if (h->time > (int64_t)*kv_st(s, KV_ST_CLOCK))
+        kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)h->time);
+}
+
+/* KV_ST_CLOCK ends as the latest time the log knows of. */
+int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
+{
+    uint32_t id = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]), seen = 0;
+    kv_rec r;
+    int e = kv_walk_open(w, &s->log, id, limit, salvage), room;
+
+    if (e != KV_OK)
+        return e;
+    while ((e = kv_walk_next(w, &r)) == 1) {
+        if (w->id != seen) {
+            seen = w->id;
+            learn(s, &w->head);
+        }
+        room = kv_index_room(s, r.key_len, r.ns);
+        if (room == KV_OK)
+            room = kv_index_replay(s, &r, w->at, kv_walk_pos(w), now);
+        if (room == KV_OK && kv_hash_maintain(&s->region) < 0)
+            room = KV_ECORRUPT;
+        if (room != KV_OK)
+            return room;
+        if (r.updated > (int64_t)*kv_st(s, KV_ST_CLOCK))
+            kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)r.updated);
+    }
+    if (w->size)
+        learn(s, &w->head);
+    return e;
+}
+
+void kv_shadow_close(kv_db *shadow)
+{
+    kv_dir *private_dir = shadow->region.dir;
+
+    kv_log_close(&shadow->log);
+    if (shadow->region.head != NULL)
+        kv_region_close(&shadow->region);
+    if (private_dir != NULL)
+        kv_dir_close(private_dir);
+    if (shadow->mutex != NULL)
+        kv_mutex_free(shadow->mutex);
+    memset(shadow, 0, sizeof *shadow);
+}
+
+int kv_shadow_open(kv_db *s, uint64_t limit, kv_db *shadow)
+{
+    static const kv_dir_options memory = {1, 0600, 0, 0};
+    kv_dir *private_dir;
+    kv_walk w;
+    int made, e;
+
+    memset(shadow, 0, sizeof *shadow);
+    e = kv_dir_open(":memory:", &memory, &private_dir, &made);
+    if (e != KV_OK)
+        return e;
+    e = kv_region_create(&shadow->region, private_dir, "index");
+    if (e != KV_OK) {
+        kv_dir_close(private_dir);
+        return e;
+    }
+    shadow->dir = s->dir;
+    shadow->meta = s->meta;
+    shadow->mutex = kv_mutex_new();
+    e = shadow->mutex ? KV_OK : kv_fail(KV_ENOMEM, "out of memory");
+    if (e == KV_OK)
+        e = kv_log_open(&shadow->log, s->dir, shadow->region.head->log, s->meta.store_id, 0);
+    if (e == KV_OK) {
+        kv_index_init(shadow, s->region.head->hash[KV_HASH_SEED0],
+                      s->region.head->hash[KV_HASH_SEED1], 0);
+        kv_store(&shadow->log.w[KV_LOG_OLDEST], kv_load(&s->log.w[KV_LOG_OLDEST]));
+        memset(&w, 0, sizeof w);
+        e = kv_replay(shadow, limit, 0, 0, &w);
+        if (e == KV_OK && limit && kv_walk_pos(&w) != limit)
+            e = kv_fail(KV_ECORRUPT, "%s: the log is damaged in segment %u at %u",
+                        kv_dir_path(s->dir), (unsigned)w.id, (unsigned)w.off);
+        kv_walk_close(&w);
+    }
+    if (e != KV_OK)
+        kv_shadow_close(shadow);
+    return e;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * store.h - what the files of the store layer share: open.c, apply.c, read.c, write.c, clean.c,
+ * check.c, maint.c.
+ *
+ * One kv_db per directory and process, shared by its handles (kv). Writes: take the writer lock,
+ * look, check room, append to the log, publish the tail (the commit), apply to the index in one
+ * journaled transaction per record, unlock. Whatever allocates, opens, syncs or frees files happens
+ * under the maintenance lock instead, never under the writer lock.
+ */
+#ifndef KV_STORE_H
+#define KV_STORE_H
+
+#include "blob.h"
+#include "hash.h"
+#include "log.h"
+#include "meta.h"
+#include "order.h"
+#include "wheel.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Words of kv_head.store. The first line is stored by every write, the others rarely. */
+enum {
+    KV_ST_REV,     /* last revision */
+    KV_ST_APPLIED, /* position up to which the log is in the index */
+    KV_ST_LIVE,    /* log bytes of current records */
+    KV_ST_DATA,    /* bytes of keys, values and metadata */
+    KV_ST_KEYS,
+    KV_ST_CLOCK = 8, /* ms: the running clock was here */
+    KV_ST_BACK,      /* ms: the largest backward step accepted */
+    KV_ST_EXPIRED,
+    KV_ST_CLEANED,
+    KV_ST_NEXT_NS = 16, /* next namespace id */
+    KV_ST_NAMESPACES,
+    KV_ST_CORRUPT /* 1: the index made no sense to recovery; it must be rebuilt */
+};
+
+/* A namespace has two nodes in KV_NAMES, so that the line every lookup loads is not the one that
+ * writes change. */
+enum { KV_NAME_UNUSED = 0, KV_NAME_LIVE = 1, KV_NAME_DROPPED = 2 };
+enum { KV_NAME_STATE = 0 };                                    /* node 2 * id */
+enum { KV_NAME_KEYS = 0, KV_NAME_BYTES = 1, KV_NAME_LOG = 2 }; /* node 2 * id + 1 */
+#define KV_MAX_NAMES 0x3fffffffu
+
+/* The file `lock`; its layout never changes. */
+typedef struct kv_locks {
+    uint64_t magic;
+    uint64_t format;
+    char boot_id[40];
+    uint64_t identity[2];
+    uint64_t reserved[7];
+    kv_lock writer;
+    kv_lock maint;
+} kv_locks;
+
+/* Blob files that nothing current refers to; unlinked once what superseded them is durable. */
+#define KV_DEAD_BLOBS 256
+typedef struct kv_dead_blob {
+    uint64_t id;
+    uint64_t after; /* log position */
+} kv_dead_blob;
+
+typedef struct kv_db {
+    struct kv_db *next; /* registry of this process */
+    uint64_t identity[2];
+    int refs;
+    kv_dir *dir;
+    int lock_fd;
+    kv_locks *locks;
+    kv_region region;
+    kv_log log;
+    kv_meta meta;
+    int readonly;
+    int interval; /* ms */
+    kv_guard guard;
+    kv_mutex *mutex; /* starting the helper; the dead blobs */
+    kv_thread *thread;
+    int64_t synced_at; /* monotonic ns of the last interval sync; under the maintenance lock */
+    kv_dead_blob dead[KV_DEAD_BLOBS]; /* under `mutex` */
+    uint32_t deads;
+    uint64_t sleeping;   /* 1: the helper waits until it is woken */
+    uint64_t wants_sync; /* 1: some handle syncs by interval */
+    uint64_t retried, replayed, cut_bytes;
+    char report[320];
+} kv_db;
+
+struct kv {
+    kv_db *s;
+    int sync;
+    int timeout;
+    int thread;
+    int readonly;
+    kv_scratch scratch;
+};
+
+struct kv_ns {
+    kv *h;
+    uint64_t seed0, seed1;
+    uint32_t id; /* 0: not there when last looked */
+    uint32_t name_len;
+    char name[KV_MAX_NAME + 1];
+    kv_scratch scratch; /* the record handed out */
+    kv_scratch blob;    /* its large value */
+};
+
+static inline uint64_t *kv_st(kv_db *s, int word)
+{
+    return &s->region.head->store[word];
+}
+
+/* ---- open.c --------------------------------------------------------------------------- */
+
+/* Every call begins here: KV_EBUSY in a forked child. */
+static inline int kv_enter(kv *h);
+int kv_forked(kv *h);
+/* Grows the index until one more key fits; outside any lock others wait for. */
+int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns);
+/* kv_open for a new store that begins with these counters; a backup. */
+int kv_open_new(const char *path, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
+                kv **out);
+
+/* ---- replay.c: a private index of a store's log, for opening, check and backup ----------- */
+
+/* Replays the log of `s` (its words OLDEST and store id set, its index empty) from the oldest
+ * segment up to `limit` (0: its end); walk stays open for the caller to close, also on failure. */
+int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *walk);
+/* A kv_db of a private index over the log of `s` up to `limit`; under the maintenance lock, so that
+ * nothing is retired meanwhile. No record counts as expired. */
+int kv_shadow_open(kv_db *s, uint64_t limit, kv_db *shadow);
+void kv_shadow_close(kv_db *shadow);
+
+/* ---- apply.c: the index follows the log ----------------------------------------------- */
+
+/* What the index knows of a key, under the writer lock. */
+typedef struct kv_found {
+    int there; /* a record is in the index, perhaps expired */
+    int live;  /* and not expired */
+    uint64_t hash;
+    uint64_t addr;
+    kv_hash_scan scan;
+    kv_rec rec; /* in place */
+} kv_found;
+
+uint64_t kv_index_hash(kv_db *s, uint32_t ns, const char *key, uint32_t len);
+/* Finds (ns, key). KV_OK also when it is not there; KV_ECORRUPT. */
+int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t now, kv_found *f);
+/* The timer a new record for the key must name, given what is there. */
+void kv_index_arm(kv_db *s, const kv_found *f, kv_rec *r);
+/* Applies the record at `pos` (its end: `next`) in one transaction. f is what kv_index_find said
+ * for its key. */
+int kv_index_apply(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_t next);
+/* The same after looking the key up; replay and redo. */
+int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int64_t now);
+/* Takes an expired or dropped record out of the index; in a transaction that the caller began and
+ * ends. */
+int kv_index_forget(kv_db *s, kv_found *f);
+/* The cleaner moved a record: swings its slot. */
+void kv_index_move(kv_db *s, kv_found *f, uint64_t pos, uint64_t next);
+uint32_t kv_ns_state(kv_db *s, uint32_t ns);
+uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: damage */
+void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
+
+/* Bits of what must be made before a write can go on. */
+enum { KV_NEED_LOG = 1 << 8, KV_NEED_RESERVE = 1 << 9 };
+/* Nodes for `writes` more keys whose keys have `bytes` bytes in all: 0, or a mask of 1 << space. */
+uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes);
+
+/* Takes the writer lock, recovering from a dead owner or an unfinished transaction. */
+int kv_lock_writer(kv *h);
+void kv_unlock_writer(kv *h);
+/* Undo, zero what was claimed, redo. Harmless on a consistent store. */
+int kv_recover(kv_db *s);
+
+/* ---- clean.c: expiry and cleaning; bounded steps under the writer lock ---------------- */
+
+/* What a write does beside itself: due timers, a bucket split, and cleaning in proportion to the
+ * `bytes` it appended. */
+void kv_chores(kv_db *s, uint32_t bytes, int64_t now);
+/* Outside the lock, before a write: brings what the cleaner will look at next into the
+ * cache. */
+void kv_chores_prepare(kv_db *s);
+/* Up to max items expired or cleaned, in short holds of the lock. all: cleans everything before the
+ * head, needed or not. */
+int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done);
+uint64_t kv_log_goal(kv_db *s); /* bytes of log above which the cleaner works */
+/* Notes a blob that nothing current refers to. */
+void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after);
+
+/* ---- maint.c: whatever allocates, syncs or frees -------------------------------------- */
+
+/* Makes what `need` asks for: nodes for that many keys, a segment that holds a record of `bytes`.
+ * Not under the writer lock. */
+int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes);
+/* After a write: wakes (and starts) the helper when something runs low or must be synced. */
+void kv_after_write(kv *h);
+/* Durable up to `pos`; waits for whoever syncs, and does not sync again what is covered. */
+int kv_sync_to(kv *h, uint64_t pos);
+/* One round of the helper's work: grows what runs low, syncs if asked, retires what was cleaned. */
+int kv_maintain(kv_db *s, int64_t timeout, int sync);
+void kv_helper_stop(kv_db *s);
+uint32_t kv_segment_size(kv_db *s); /* of the next segment */
+uint32_t kv_blob_limit(kv_db *s);   /* values above this go to a blob file */
+
+/* ---- read.c --------------------------------------------------------------------------- */
+
+/* The clock that expiry goes by. */
+int64_t kv_store_now(kv_db *s);
+/* Copies the current record of (ns, key) into scratch. KV_OK, KV_ENOTFOUND, ...; *addr may be NULL.
+ */
+int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
+            kv_scratch *scratch, kv_rec *out, uint64_t *addr);
+/* The namespace's id if it lives; looks the name up again when it was dropped or not there. 0: it
+ * is not there. Negative: failure. */
+int64_t kv_ns_resolve(kv_ns *ns);
+/* Fills a public record from a log record, reading a large value into *blob. */
+int kv_record_fill(kv_db *s, const kv_rec *r, kv_scratch *blob, kv_record *out);
+/* The value types and their bytes. */
+uint32_t kv_value_bytes(const kv_value *v, char buf[8], const char **bytes);
+int kv_value_read(const kv_rec *r, kv_value *v);
+
+static inline int kv_enter(kv *h)
+{
+    return kv_unlikely(kv_guard_forked(&h->s->guard)) ? kv_forked(h) : KV_OK;
+}
+
+#pragma GCC visibility pop
+#endif
