@@ -135,8 +135,8 @@ static int audit_order(kv_db *s)
                             kv_dir_path(s->dir));
             count++;
         }
-        if (e == KV_OK) {
-            more = leaf->has_upper;
+        more = e == KV_OK && leaf->has_upper;
+        if (more) {
             memcpy(from, leaf->upper, leaf->upper_len);
             len = leaf->upper_len;
         }

@@ -66,8 +66,7 @@ void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c);
  * bounds or a loop. */
 int kv_hash_next(kv_region *r, kv_hash_scan *c);
 
-/* ---- under the writer lock, in a transaction
- * ----------------------------------------------------------------------- */
+/* ---- under the writer lock, in a transaction ------------------------------------------ */
 
 /* Nodes that a write needs at most in KV_OVERFLOW. */
 #define KV_HASH_ROOM 2

@@ -14,6 +14,7 @@
 
 #define SLOT_STRIDE 4096u /* a page each: no block of a disk holds both */
 #define FILE_SIZE   (2 * SLOT_STRIDE)
+#define MAX_READS   1000
 #define MAX_SEQ     (UINT64_MAX >> 1) /* so that the next one is always greater */
 
 static const char magic[8] = {'k', 'v', 's', 't', 'o', 'r', 'e', '\n'};
@@ -38,7 +39,9 @@ enum { FOREIGN, DAMAGED, NEWER, WHOLE };
 
 typedef struct pair {
     slot at[2]; /* zeros where the file ends early */
+    int state[2];
     int newest;
+    size_t got; /* bytes of the file */
 } pair;
 
 static uint32_t checksum(const slot *s)
@@ -79,28 +82,55 @@ static int judge(const slot *s, size_t got)
     return WHOLE;
 }
 
-static int load(kv_dir *d, int fd, pair *p)
+static int fetch(int fd, pair *p)
 {
     char bytes[SLOT_STRIDE + sizeof(slot)];
-    const char *path = kv_dir_path(d);
-    size_t got = 0, got1;
-    int state[2], r;
+    size_t got = 0, second;
+    int r;
 
     memset(bytes, 0, sizeof bytes);
-    /* One call for both, so that a write beside it can tear no more than one of them. */
     r = kv_file_read(fd, bytes, sizeof bytes, 0, &got);
     if (r != KV_OK)
         return r;
-    got1 = got > SLOT_STRIDE ? got - SLOT_STRIDE : 0;
+    second = got > SLOT_STRIDE ? got - SLOT_STRIDE : 0;
     memcpy(&p->at[0], bytes, sizeof(slot));
     memcpy(&p->at[1], bytes + SLOT_STRIDE, sizeof(slot));
-    state[0] = judge(&p->at[0], got < sizeof(slot) ? got : sizeof(slot));
-    state[1] = judge(&p->at[1], got1);
+    p->state[0] = judge(&p->at[0], got < sizeof(slot) ? got : sizeof(slot));
+    p->state[1] = judge(&p->at[1], second);
+    p->got = got;
+    return KV_OK;
+}
+
+/* A slot that looks damaged may be one that is being written, and the other one older than it was
+ * when the reading began (two writes, one read). What is the same when read again is neither: the
+ * write that tore it had not yet ended, so the other slot holds the last one that had. */
+static int fetch_settled(int fd, pair *p)
+{
+    int r = fetch(fd, p), same = 0;
+
+    for (int reads = 1; r == KV_OK && !same && reads < MAX_READS; reads++) {
+        pair before = *p;
+
+        if (p->state[0] != DAMAGED && p->state[1] != DAMAGED)
+            break;
+        r = fetch(fd, p);
+        same = r == KV_OK && memcmp(before.at, p->at, sizeof p->at) == 0;
+    }
+    return r;
+}
+
+static int load(kv_dir *d, int fd, pair *p)
+{
+    const char *path = kv_dir_path(d);
+    int *state = p->state, r = fetch_settled(fd, p);
+
+    if (r != KV_OK)
+        return r;
     if (state[0] == NEWER || state[1] == NEWER)
         return kv_fail(KV_EUNSUPPORTED, "%.200s was written by a newer version (format %u)", path,
                        (unsigned)p->at[state[0] == NEWER ? 0 : 1].format);
     if (state[0] != WHOLE && state[1] != WHOLE) {
-        if (got > 0 && state[0] == FOREIGN && state[1] == FOREIGN)
+        if (p->got > 0 && state[0] == FOREIGN && state[1] == FOREIGN)
             return kv_fail(KV_EUNSUPPORTED, "%.200s is not a kv store", path);
         return kv_fail(KV_ECORRUPT, "%.200s/" KV_META_NAME " is damaged", path);
     }

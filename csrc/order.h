@@ -35,8 +35,7 @@ enum {
 
 void kv_order_init(kv_region *r);
 
-/* ---- under the writer lock, in a transaction; journaled, no visible word of their own
- * ------------------------------ */
+/* ---- under the writer lock, in a transaction; journaled, no visible word of their own - */
 
 /* Fresh nodes that one insert or remove needs at most in KV_NODES for the tree as it is. */
 uint64_t kv_order_room(const kv_region *r);
@@ -45,8 +44,7 @@ int kv_order_insert(kv_region *r, const void *key, size_t len);
 /* KV_OK; KV_ENOTFOUND (unchanged); KV_ECORRUPT (unchanged). */
 int kv_order_remove(kv_region *r, const void *key, size_t len);
 
-/* ---- reading, without a lock
- * ------------------------------------------------------------------------------------------ */
+/* ---- reading, without a lock ---------------------------------------------------------- */
 
 /* A private copy of one leaf, and the bounds it answers for. */
 typedef struct kv_leaf {

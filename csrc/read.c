@@ -481,17 +481,17 @@ static int settle(kv_iter *it)
             return KV_OK;
         it->fresh = 1;
         if (it->reverse) {
-            if (!it->leaf.has_lower ||
-                compare(it->leaf.lower, it->leaf.lower_len, it->low, it->low_len) <= 0)
-                it->done = 1;
-            memcpy(it->next, it->leaf.lower, it->leaf.lower_len);
-            it->next_len = it->leaf.lower_len;
+            it->done = !it->leaf.has_lower ||
+                       compare(it->leaf.lower, it->leaf.lower_len, it->low, it->low_len) <= 0;
+            it->next_len = it->done ? 0 : it->leaf.lower_len;
+            memcpy(it->next, it->leaf.lower, it->next_len);
         } else {
-            if (!it->leaf.has_upper || (it->has_high && compare(it->leaf.upper, it->leaf.upper_len,
-                                                                it->high, it->high_len) >= 0))
-                it->done = 1;
-            memcpy(it->next, it->leaf.upper, it->leaf.upper_len);
-            it->next_len = it->leaf.upper_len;
+            it->done =
+                !it->leaf.has_upper ||
+                (it->has_high &&
+                 compare(it->leaf.upper, it->leaf.upper_len, it->high, it->high_len) >= 0);
+            it->next_len = it->done ? 0 : it->leaf.upper_len;
+            memcpy(it->next, it->leaf.upper, it->next_len);
         }
     }
 }

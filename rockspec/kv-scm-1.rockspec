@@ -43,6 +43,7 @@ build = {
         "csrc/log_walk.c",
         "csrc/json.c",
         "csrc/open.c",
+        "csrc/replay.c",
         "csrc/apply.c",
         "csrc/read.c",
         "csrc/write.c",
