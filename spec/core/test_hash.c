@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_hash.c - the lookup table against a plain array.
+ *
+ * Records are made up: an address is key number + 1 and a generation, so that whoever holds an
+ * address knows the key. Keys hash in one of three ways: as in a store, into a handful of hashes
+ * (long chains, all tags alike), or into few buckets with all tags. SEED=n repeats a run.
+ */
+#include "hash.h"
+#include "image.h"
+
+#define KEYS     4096
+#define KEY_BITS 13 /* of an address; keys up to 8191 */
+
+enum { SPREAD, ALIKE, CROWDED, WAYS };
+
+typedef struct model {
+    image m;
+    int way;
+    uint64_t addr[KEYS]; /* 0: not there */
+    uint64_t count, generation;
+} model;
+
+/* What a body that may die is to do. */
+typedef struct deed {
+    model *t;
+    int what;
+    uint32_t key;
+    uint64_t addr;
+} deed;
+
+enum { INSERT, REPLACE, REMOVE, MAINTAIN };
+
+static uint64_t hash_of_key(const model *t, uint32_t key)
+{
+    uint64_t h = kv_hash_key(1, 2, 3, &key, sizeof key);
+
+    return t->way == ALIKE ? h % 37 * 0x10001 : t->way == CROWDED ? h & ~(uint64_t)0xf8 : h;
+}
+
+static uint64_t new_addr(model *t, uint32_t key)
+{
+    t->generation = (t->generation + 1) & ((1 << 20) - 1);
+    return t->generation << KEY_BITS | (key + 1);
+}
+
+static uint32_t key_of(uint64_t addr)
+{
+    return (uint32_t)(addr & ((1 << KEY_BITS) - 1)) - 1;
+}
+
+static void begin(model *t, int way)
+{
+    memset(t, 0, sizeof *t);
+    t->way = way;
+    image_open(&t->m);
+    kv_hash_init(&t->m.r, 1, 2);
+}
+
+/* CANDIDATE with c at the key's slot, or END; anything else fails. */
+static int find(model *t, uint32_t key, kv_hash_scan *c)
+{
+    int rc;
+
+    kv_hash_start(&t->m.r, hash_of_key(t, key), c);
+    while ((rc = kv_hash_next(&t->m.r, c)) == KV_HASH_CANDIDATE)
+        if (key_of(c->slot & KV_ADDR_MASK) == key)
+            break;
+    CHECK(rc == KV_HASH_CANDIDATE || rc == KV_HASH_END);
+    return rc;
+}
+
+static uint64_t lookup(model *t, uint32_t key)
+{
+    kv_hash_scan c;
+
+    return find(t, key, &c) == KV_HASH_CANDIDATE ? c.slot & KV_ADDR_MASK : 0;
+}
+
+static void perform(void *arg)
+{
+    deed *d = arg;
+    kv_region *r = &d->t->m.r;
+    kv_hash_scan c;
+
+    if (d->what == MAINTAIN) {
+        CHECK(kv_hash_maintain(r) >= 0);
+        return;
+    }
+    if (d->what != INSERT && !CHECK(find(d->t, d->key, &c) == KV_HASH_CANDIDATE))
+        return;
+    kv_txn_begin(r);
+    if (d->what == INSERT)
+        CHECK(kv_hash_insert(r, hash_of_key(d->t, d->key), d->addr) == KV_OK);
+    else if (d->what == REPLACE)
+        kv_hash_replace(r, &c, d->addr);
+    else
+        kv_hash_remove(r, &c);
+    kv_txn_end(r);
+}
+
+/* The model after the deed. */
+static void note(const deed *d)
+{
+    model *t = d->t;
+
+    if (d->what == MAINTAIN)
+        return;
+    t->count += (d->what == INSERT) - (uint64_t)(d->what == REMOVE);
+    t->addr[d->key] = d->what == REMOVE ? 0 : d->addr;
+}
+
+/* A random deed; `fill` in 0..100 says how many of the keys should be there. */
+static deed choose(model *t, unsigned fill)
+{
+    deed d;
+
+    d.t = t;
+    d.key = (uint32_t)image_below(KEYS);
+    d.addr = new_addr(t, d.key);
+    if (image_below(8) == 0)
+        d.what = MAINTAIN;
+    else if (!t->addr[d.key] == (image_below(100) < fill))
+        d.what = t->addr[d.key] ? REMOVE : INSERT;
+    else if (t->addr[d.key])
+        d.what = REPLACE;
+    else
+        d.what = INSERT;
+    return d;
+}
+
+static void room(model *t)
+{
+    image_room(&t->m, KV_OVERFLOW, KV_HASH_ROOM + 40);
+    if (kv_hash_wants_room(&t->m.r))
+        image_room(&t->m, KV_BUCKETS, kv_region_room(&t->m.r, KV_BUCKETS) + 64);
+}
+
+static int visit(void *arg, uint64_t bucket, uint64_t slot)
+{
+    model *t = arg;
+    uint64_t addr = slot & KV_ADDR_MASK;
+    uint32_t key = key_of(addr);
+
+    (void)bucket;
+    if (!CHECK(key < KEYS))
+        return 1;
+    CHECK(kv_hash_tag(hash_of_key(t, key)) == (slot & ~KV_ADDR_MASK));
+    CHECK(t->addr[key] == addr);
+    t->count--;
+    return 0;
+}
+
+/* The table holds what the model holds, each once. */
+static void compare(model *t)
+{
+    uint64_t count = t->count;
+
+    CHECK(kv_hash_each(&t->m.r, visit, t) == 0);
+    CHECK(t->count == 0);
+    t->count = count;
+}
+
+static void sound(model *t)
+{
+    if (!CHECK(kv_hash_check(&t->m.r) == KV_OK))
+        image_die("check");
+}
+
+/* ---- the hash function ---- */
+
+static uint64_t rotl(uint64_t x, int n)
+{
+    return x << n | x >> (64 - n);
+}
+
+/* SipHash-c-d as its authors describe it, byte by byte. */
+static uint64_t sip(int c, int d, uint64_t k0, uint64_t k1, const unsigned char *p, size_t len)
+{
+    uint64_t v[4] = {k0 ^ 0x736f6d6570736575ull, k1 ^ 0x646f72616e646f6dull,
+                     k0 ^ 0x6c7967656e657261ull, k1 ^ 0x7465646279746573ull};
+    size_t at = 0;
+    int i, last = 0;
+
+    while (!last) {
+        uint64_t m = 0;
+        int rounds = c;
+
+        for (i = 0; i < 8 && at < len; i++)
+            m |= (uint64_t)p[at++] << 8 * i;
+        if (i < 8) {
+            m |= (uint64_t)len << 56;
+            last = 1;
+        }
+        v[3] ^= m;
+        for (;;) {
+            for (i = 0; i < rounds; i++) {
+                v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
+                v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
+                v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
+                v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
+            }
+            if (rounds == d && last == 2)
+                break;
+            v[0] ^= m;
+            if (!last)
+                break;
+            v[2] ^= 0xff;
+            rounds = d;
+            last = 2;
+            m = 0;
+        }
+    }
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+static void test_key(void)
+{
+    unsigned char text[80];
+    uint32_t ns;
+    size_t len, i;
+
+    for (i = 0; i < sizeof text; i++)
+        text[i] = (unsigned char)i;
+    /* The example in the paper. */
+    CHECK(sip(2, 4, 0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull, text, 15) ==
+          0xa129ca6149be45e5ull);
+    for (len = 4; len <= sizeof text; len++) {
+        unsigned char *key = malloc(len - 4 + 1); /* so that reading beyond it shows */
+
+        for (i = 0; i < sizeof text; i++)
+            text[i] = (unsigned char)image_random();
+        memcpy(&ns, text, 4);
+        memcpy(key, text + 4, len - 4);
+        key = realloc(key, len - 4 ? len - 4 : 1);
+        CHECK(kv_hash_key(len, ~len, ns, key, len - 4) == sip(1, 3, len, ~len, text, len));
+        free(key);
+    }
+}
+
+/* ---- the table ---- */
+
+static void test_model(int way, int steps, int check_every)
+{
+    static model t;
+    unsigned fill = 50;
+    int i, splits = 0;
+    uint32_t key;
+
+    begin(&t, way);
+    for (i = 0; i < steps; i++) {
+        deed d = choose(&t, fill);
+
+        if (i % (steps / 6 + 1) == 0)
+            fill = (unsigned)image_below(3) * 45 + 5;
+        room(&t);
+        perform(&d);
+        note(&d);
+        if (image_below(3)) {
+            int did = kv_hash_maintain(&t.m.r);
+
+            splits += did;
+            CHECK(did >= 0);
+        }
+        key = (uint32_t)image_below(KEYS);
+        CHECK(lookup(&t, key) == t.addr[key]);
+        CHECK(lookup(&t, d.key) == t.addr[d.key]);
+        CHECK(t.m.r.head->hash[KV_HASH_ENTRIES] == t.count);
+        if (i % check_every == 0) {
+            sound(&t);
+            compare(&t);
+        }
+    }
+    CHECK(splits > 0);
+    for (key = 0; key < KEYS; key++)
+        CHECK(lookup(&t, key) == t.addr[key]);
+    /* Emptied, it gives back every overflow bucket. */
+    for (key = 0; key < KEYS; key++)
+        if (t.addr[key]) {
+            deed d = {&t, REMOVE, key, 0};
+
+            perform(&d);
+            note(&d);
+            while (kv_hash_maintain(&t.m.r) > 0)
+                continue;
+        }
+    sound(&t);
+    compare(&t);
+    CHECK(t.m.r.head->hash[KV_HASH_OVERFLOWS] == 0);
+    image_close(&t.m);
+}
+
+/* No maintenance for a long time: chains as long as they get, cleaned in several transactions each.
+ * Beyond that an insert refuses, and changes nothing. */
+static void test_long_chains(void)
+{
+    static model t;
+    kv_region *r = &t.m.r;
+    uint64_t count = (uint64_t)KV_MAX_KEY * 150, n;
+    kv_hash_scan c;
+    int rc = KV_OK;
+
+    begin(&t, SPREAD);
+    for (n = 0; n < count; n++) {
+        image_room(&t.m, KV_OVERFLOW, KV_HASH_ROOM);
+        kv_txn_begin(r);
+        CHECK(kv_hash_insert(r, kv_hash_key(1, 2, 3, &n, 8), n + 1) == KV_OK);
+        kv_txn_end(r);
+    }
+    CHECK(r->head->hash[KV_HASH_COUNT] == 64);
+    sound(&t);
+    image_room(&t.m, KV_OVERFLOW, 200);
+    image_room(&t.m, KV_BUCKETS, count / 4);
+    while ((rc = kv_hash_maintain(r)) > 0)
+        if (image_below(500) == 0)
+            sound(&t);
+    CHECK(rc == 0);
+    sound(&t);
+    CHECK(r->head->hash[KV_HASH_COUNT] * 9 >= count * 2);
+    CHECK(r->head->hash[KV_HASH_ENTRIES] == count);
+    for (n = 0; n < count; n++) {
+        kv_hash_start(r, kv_hash_key(1, 2, 3, &n, 8), &c);
+        while ((rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE && (c.slot & KV_ADDR_MASK) != n + 1)
+            continue;
+        CHECK(rc == KV_HASH_CANDIDATE);
+    }
+    /* One hash for all. */
+    for (n = 0; rc >= 0 && n < 3000; n++) {
+        image_room(&t.m, KV_OVERFLOW, KV_HASH_ROOM);
+        kv_txn_begin(r);
+        rc = kv_hash_insert(r, 5, n + 1);
+        kv_txn_end(r);
+    }
+    CHECK(rc == KV_ECORRUPT && n > 1500);
+    sound(&t);
+    CHECK(r->head->hash[KV_HASH_ENTRIES] == count + n - 1);
+    image_close(&t.m);
+}
+
+/* Without room there are no splits and, once it comes to that, no inserts; nothing breaks. */
+static void test_no_room(void)
+{
+    static model t;
+    kv_region *r = &t.m.r;
+    uint64_t n;
+    int rc = KV_OK;
+
+    begin(&t, SPREAD);
+    CHECK(!kv_hash_wants_room(r));
+    for (n = 0; rc == KV_OK && n < 10000; n++) {
+        kv_txn_begin(r);
+        rc = kv_hash_insert(r, kv_hash_key(1, 2, 3, &n, 8), n + 1);
+        kv_txn_end(r);
+        CHECK(kv_hash_maintain(r) == 0);
+    }
+    CHECK(rc == KV_EFULL && n > 64 * 7);
+    CHECK(kv_hash_wants_room(r));
+    sound(&t);
+    /* Buckets, but no overflow buckets: splits go on as far as they need none; then all the way. */
+    image_room(&t.m, KV_BUCKETS, 300);
+    while (kv_hash_maintain(r) > 0)
+        sound(&t);
+    image_room(&t.m, KV_OVERFLOW, 3);
+    while (kv_hash_maintain(r) > 0)
+        sound(&t);
+    CHECK(r->head->hash[KV_HASH_COUNT] * 9 >= r->head->hash[KV_HASH_ENTRIES] * 2);
+    image_close(&t.m);
+}
+
+static void test_big(uint64_t count)
+{
+    static model t;
+    kv_region *r = &t.m.r;
+    kv_hash_scan c;
+    uint64_t n, candidates = 0;
+    int rc;
+
+    begin(&t, SPREAD);
+    for (n = 0; n < count; n++) {
+        image_room(&t.m, KV_OVERFLOW, KV_HASH_ROOM + 8);
+        if (kv_hash_wants_room(r))
+            image_room(&t.m, KV_BUCKETS,
+                       kv_region_room(r, KV_BUCKETS) + r->head->ready[KV_BUCKETS] / 8);
+        kv_txn_begin(r);
+        CHECK(kv_hash_insert(r, kv_hash_key(1, 2, 3, &n, 8), n + 1) == KV_OK);
+        kv_txn_end(r);
+        CHECK(kv_hash_maintain(r) >= 0);
+    }
+    sound(&t);
+    CHECK(r->head->hash[KV_HASH_COUNT] * 9 + 9 >= count * 2);
+    for (n = 0; n < count * 2; n++) {
+        kv_hash_start(r, kv_hash_key(1, 2, 3, &n, 8), &c);
+        while ((rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE) {
+            candidates += n >= count;
+            if ((c.slot & KV_ADDR_MASK) == n + 1)
+                break;
+        }
+        CHECK(rc == (n < count ? KV_HASH_CANDIDATE : KV_HASH_END));
+    }
+    CHECK(candidates < count / 100); /* tags tell strangers */
+    image_close(&t.m);
+}
+
+/* ---- death ---- */
+
+/* After recovery: the deed is done, or not at all; which, the table says. 1: done. */
+static int settle(model *t, const deed *d, int dying)
+{
+    deed clean = {t, MAINTAIN, 0, 0};
+    uint64_t got;
+    int done;
+
+    image_recover(&t->m, dying);
+    sound(t);
+    /* Readers find everything before the clean-up, too. */
+    got = d->what == MAINTAIN ? 0 : lookup(t, d->key);
+    if (t->m.r.head->hash[KV_HASH_PENDING]) {
+        if (dying) {
+            int64_t n = 1 + (int64_t)image_below(40);
+
+            while (!image_jump(n, perform, &clean)) {
+                image_recover(&t->m, 0);
+                sound(t);
+                n += 3;
+            }
+        } else {
+            perform(&clean);
+        }
+        CHECK(t->m.r.head->hash[KV_HASH_PENDING] == 0);
+    }
+    if (d->what == MAINTAIN) {
+        done = 1;
+    } else {
+        uint64_t after = d->what == REMOVE ? 0 : d->addr;
+
+        CHECK(got == after || got == t->addr[d->key]);
+        done = got == after;
+        if (done)
+            note(d);
+    }
+    sound(t);
+    compare(t);
+    return done;
+}
+
+static void test_death(int way, int steps, int (*kill)(int64_t n, void (*)(void *), void *))
+{
+    static model t, before;
+    static image_copy copy;
+    unsigned fill = 70;
+    uint64_t deaths = 0;
+    int i, maintained = 0;
+
+    begin(&t, way);
+    for (i = 0; i < 1500; i++) { /* nothing maintained: enough to split for a while */
+        deed d = choose(&t, fill);
+
+        room(&t);
+        if (d.what == MAINTAIN)
+            continue;
+        perform(&d);
+        note(&d);
+    }
+    for (i = 0; i < steps; i++) {
+        deed d = choose(&t, fill);
+        int64_t n;
+
+        if (i % 25 == 0)
+            fill = fill == 20 ? 80 : 20;
+        if (i % 3 == 0 || t.m.r.head->hash[KV_HASH_TIDY])
+            d.what = MAINTAIN;
+        room(&t);
+        image_save(&t.m, &copy);
+        before = t;
+        for (n = 1;; n++) {
+            int lived = kill(n, perform, &d);
+
+            maintained += d.what == MAINTAIN;
+            if (lived)
+                break;
+            deaths++;
+            settle(&t, &d, n % 7 == 0);
+            /* Every other time, on from here: the next death meets what this one left. */
+            if (image_below(4) == 0 && d.what == MAINTAIN)
+                continue;
+            image_restore(&t.m, &copy);
+            memcpy(t.addr, before.addr, sizeof t.addr);
+            t.count = before.count;
+        }
+        note(&d);
+        sound(&t);
+        compare(&t);
+    }
+    CHECK(deaths > (uint64_t)steps * 3);
+    CHECK(maintained > 0);
+    image_forget(&copy);
+    image_close(&t.m);
+}
+
+/* ---- damage ---- */
+
+static int count_visits(void *arg, uint64_t bucket, uint64_t slot)
+{
+    (void)bucket;
+    (void)slot;
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+static void scribble(model *t)
+{
+    static const int words[] = {KV_HASH_COUNT, KV_HASH_ENTRIES, KV_HASH_PENDING,
+                                KV_HASH_TIDY,  KV_HASH_FREE,    KV_HASH_OVERFLOWS};
+    kv_head *h = t->m.r.head;
+    uint64_t *word;
+    int n = 1 + (int)image_below(4);
+
+    while (n-- > 0) {
+        uint64_t id = image_random(), kind = image_below(10);
+        uint64_t value = image_below(2) ? image_random() << image_below(40) : image_below(300);
+
+        if (kind == 0)
+            word = &h->hash[words[image_below(6)]];
+        else if (kind < 5)
+            word = (uint64_t *)(void *)kv_region_place(&t->m.r, KV_BUCKETS,
+                                                       (uint32_t)(id % h->used[KV_BUCKETS]))
+                       .ptr +
+                   image_below(8);
+        else
+            word = (uint64_t *)(void *)kv_region_place(&t->m.r, KV_OVERFLOW,
+                                                       (uint32_t)(id % h->ready[KV_OVERFLOW]))
+                       .ptr +
+                   (image_below(2) ? 7 : image_below(8));
+        if (image_below(3) == 0)
+            value = *word ^ (uint64_t)1 << image_below(64);
+        *word = value;
+    }
+}
+
+static void test_damage(int way, int rounds)
+{
+    static model t;
+    static image_copy copy;
+    kv_region *r = &t.m.r;
+    uint64_t seen = 0, found = 0;
+    int i, j, k;
+
+    begin(&t, way);
+    for (i = 0; i < 4000; i++) {
+        deed d = choose(&t, 60);
+
+        room(&t);
+        perform(&d);
+        note(&d);
+    }
+    image_save(&t.m, &copy);
+    for (i = 0; i < rounds; i++) {
+        scribble(&t);
+        found += kv_hash_check(r) == KV_ECORRUPT;
+        (void)kv_hash_each(r, count_visits, &seen);
+        for (j = 0; j < 100; j++) {
+            uint64_t hash = hash_of_key(&t, (uint32_t)image_below(KEYS));
+            kv_hash_scan c;
+            int rc;
+
+            kv_hash_prefetch(r, hash);
+            kv_hash_start(r, hash, &c);
+            for (k = 0; (rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE && k < 5000; k++)
+                if (image_below(10) == 0)
+                    break;
+            CHECK(k < 5000);
+            kv_txn_begin(r);
+            if (rc == KV_HASH_CANDIDATE && image_below(2))
+                kv_hash_remove(r, &c);
+            else if (rc == KV_HASH_CANDIDATE)
+                kv_hash_replace(r, &c, 77);
+            else
+                (void)kv_hash_insert(r, hash, 78);
+            kv_txn_end(r);
+            (void)kv_hash_maintain(r);
+            (void)kv_hash_wants_room(r);
+        }
+        image_restore(&t.m, &copy);
+    }
+    CHECK(found > (uint64_t)rounds / 2);
+    sound(&t);
+    compare(&t);
+    image_forget(&copy);
+    image_close(&t.m);
+}
+
+int main(void)
+{
+    int way;
+
+    image_start("test_hash");
+    test_key();
+    for (way = 0; way < WAYS; way++) {
+        test_model(way, image_steps(4000), 1);
+        test_model(way, image_steps(60000), 1000);
+        test_death(way, image_steps(120), image_jump);
+        test_death(way, image_steps(6), image_fork);
+        test_damage(way, image_steps(400));
+    }
+    test_long_chains();
+    test_no_room();
+    test_big((uint64_t)image_steps(1000000) > 1000000 ? 20000000 : (uint64_t)image_steps(1000000));
+    return check_done("test_hash");
+}
