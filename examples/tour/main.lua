@@ -26,11 +26,13 @@ local function timed(count, step, ...)
   local began = os.clock()
   local result = step(...)
   local took = os.clock() - began
-  local each = took / count * 1e6
   if count > 1 then
-    say("   %d records in %.0f ms, %.1f microseconds each", count, took * 1e3, each)
+    say("   That took %.0f ms for %d records: %.1f microseconds each.", took * 1e3, count,
+      took / count * 1e6)
+  elseif took < 1e-3 then
+    say("   That took %.0f microseconds.", took * 1e6)
   else
-    say("   that took %.0f microseconds", each)
+    say("   That took %.1f ms.", took * 1e3)
   end
   return result
 end
@@ -104,16 +106,19 @@ local function first_process()
 
   chapter("Read the subdivisions of all countries and store each under its code")
   local places = store:namespace("places", { description = "ISO 3166-2 subdivisions" })
+  say("   First kv.decode reads the file, 500 kB of JSON.")
   local subdivisions = timed(1, read_iso, "3166-2")
-  say("   (that was reading 500 kB of JSON with kv.decode; now the records go in, one by one)")
+  say("   Then each record is put by itself, with metadata.")
   timed(#subdivisions, load_places, places, subdivisions)
 
   chapter("Read all languages and store them in batches of 500")
   local languages = store:namespace("languages", { description = "ISO 639-3 languages" })
+  say("   Reading 870 kB of JSON:")
   local iso639 = timed(1, read_iso, "639-3")
+  say("   Putting them; a batch is stored whole or not at all:")
   timed(#iso639, load_languages, languages, iso639)
   local deu = assert(languages:get("deu"))
-  say("   languages:get(\"deu\").name is %s", deu.name)
+  say("   The language \"deu\" is called %s.", deu.name)
 
   chapter("One country's subdivisions: every key that begins with \"CH-\", ten at a time")
   local total, pages
@@ -129,15 +134,16 @@ local function first_process()
   chapter("A session that ends by itself after one second")
   local sessions = store:namespace("sessions", { description = "Who is logged in" })
   assert(sessions:put("session:7f3a", { user = "ada", cart = kv.array { 17, 4 } }, { ttl = 1 }))
-  say("   now:   user %s, %.1f seconds left", sessions:get("session:7f3a").user,
-    sessions:ttl("session:7f3a"))
+  local before = sessions:get("session:7f3a")
+  check(before and before.user == "ada", "a new session was not there")
+  say("   now:   user %s, %.1f seconds left", before.user, sessions:ttl("session:7f3a"))
   wait(1.1)
   local session = sessions:get("session:7f3a")
   say("   later: %s", session == nil and "gone" or "still there")
   check(session == nil, "an expired session was still there")
 
   chapter("A rate limit: three requests a second, counted by incr with a ttl")
-  local limits = store:namespace("limits")
+  local limits = store:namespace("limits", { description = "Requests in the current window" })
   local function request(i)
     local n, why, code = limits:incr("client:10.0.0.7", 1, { ttl = 1, max = 3 })
     if n then
@@ -177,7 +183,7 @@ local function first_process()
   local second = assert(io.popen(command))
   local last
   for line in second:lines() do
-    say("   | %s", line)
+    say("   | %s", (line:gsub("^ +", "")))
     last = line
   end
   second:close()
@@ -193,6 +199,7 @@ end
 
 -- Run by the first process, in a process of its own.
 local function second_process()
+  say("another process opens %s", path)
   local store = timed(1, function()
     return assert(kv.open(path, { create = false }))
   end)
