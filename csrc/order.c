@@ -962,13 +962,14 @@ uint64_t kv_order_room(const kv_region *r)
 {
     uint64_t root = kv_load_relaxed(&r->head->order[KV_ORDER_ROOT]);
     uint64_t have = kv_load_relaxed(&r->head->order[KV_ORDER_FREE_COUNT]);
-    uint64_t need = 3;
+    uint64_t need = 3, kept;
     view v;
 
     if (root)
         need += child_node((kv_region *)r, root, &v) ? 3 * ((uint64_t)v.level + 1)
                                                      : 3 * (uint64_t)KV_ORDER_DEPTH;
-    have -= have > 0;
+    kept = freed_before(r) + 1;
+    have = have > kept ? have - kept : 0;
     return need > have ? need - have : 0;
 }
 

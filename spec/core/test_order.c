@@ -1,0 +1,800 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_order.c - the tree of keys against a sorted array: content, shape, deaths, damage.
+ *
+ * After every operation the tree verifies and lists what the array holds, in both directions; a
+ * transaction that dies at any store is undone to the tree before; damaged nodes give an error or
+ * wrong keys, but no crash, no loop and no change.
+ */
+#define _GNU_SOURCE
+#include "order.h"
+#include "check.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define MAX_KEYS 20000
+
+typedef struct key {
+    uint32_t len;
+    unsigned char bytes[KV_ORDER_KEY];
+} key;
+
+typedef struct model {
+    key **at;
+    int n;
+} model;
+
+static uint64_t seed = 20260101;
+static kv_dir *dir;
+static kv_region *region;
+static model keys;
+
+static uint64_t chance(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+static uint32_t below(uint32_t n)
+{
+    return (uint32_t)(chance() % n);
+}
+
+static int dose(int usual)
+{
+    return getenv("KV_SHORT") ? usual / 10 + 1 : getenv("KV_LONG") ? usual * 20 : usual;
+}
+
+/* ---- the array ---- */
+
+static int compare(const key *a, const key *b)
+{
+    int c = memcmp(a->bytes, b->bytes, a->len < b->len ? a->len : b->len);
+
+    return c ? c : (a->len > b->len) - (a->len < b->len);
+}
+
+/* First index whose key is >= k. */
+static int find(const key *k, int *equal)
+{
+    int lo = 0, hi = keys.n;
+
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+
+        if (compare(keys.at[mid], k) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *equal = lo < keys.n && compare(keys.at[lo], k) == 0;
+    return lo;
+}
+
+static void model_insert(const key *k)
+{
+    int equal, i = find(k, &equal);
+    key *copy;
+
+    if (equal)
+        return;
+    copy = malloc(sizeof *copy);
+    *copy = *k;
+    memmove(&keys.at[i + 1], &keys.at[i], (size_t)(keys.n - i) * sizeof keys.at[0]);
+    keys.at[i] = copy;
+    keys.n++;
+}
+
+static void model_remove(const key *k)
+{
+    int equal, i = find(k, &equal);
+
+    if (!equal)
+        return;
+    free(keys.at[i]);
+    keys.n--;
+    memmove(&keys.at[i], &keys.at[i + 1], (size_t)(keys.n - i) * sizeof keys.at[0]);
+}
+
+/* ---- the tree ---- */
+
+static void start(void)
+{
+    region = malloc(sizeof *region);
+    if (!CHECK(kv_region_create(region, dir, "order") == KV_OK))
+        exit(check_done("test_order"));
+    kv_order_init(region);
+}
+
+static void stop(void)
+{
+    kv_region_close(region);
+    kv_file_unlink(dir, "order");
+    free(region);
+    while (keys.n > 0)
+        free(keys.at[--keys.n]);
+}
+
+static void make_room(uint64_t need)
+{
+    if (kv_region_room(region, KV_NODES) < need)
+        CHECK(kv_region_grow(region, KV_NODES, need) == KV_OK);
+}
+
+/* One operation, with no more room than is promised to do. */
+static int change(const key *k, int insert)
+{
+    uint64_t *ready = &region->head->ready[KV_NODES], real;
+    int rc;
+
+    make_room(kv_order_room(region));
+    real = *ready;
+    *ready = region->head->used[KV_NODES] + kv_order_room(region);
+    kv_txn_begin(region);
+    rc = insert ? kv_order_insert(region, k->bytes, k->len)
+                : kv_order_remove(region, k->bytes, k->len);
+    kv_txn_end(region);
+    *ready = real;
+    return rc;
+}
+
+static int is(const key *k, const unsigned char *bytes, size_t len)
+{
+    return k->len == len && memcmp(k->bytes, bytes, len) == 0;
+}
+
+/* Every leaf forwards, and again backwards; each key lies within its leaf's bounds. */
+static int lists(void)
+{
+    unsigned char out[KV_ORDER_KEY];
+    key bound;
+    kv_leaf leaf;
+    int i, at = 0, more = 1;
+
+    bound.len = 0;
+    while (more) {
+        if (kv_order_read(region, bound.bytes, bound.len, 0, &leaf) != KV_OK)
+            return 0;
+        if (leaf.has_lower != (bound.len > 0) ||
+            (leaf.has_lower && !is(&bound, leaf.lower, leaf.lower_len)))
+            return 0;
+        for (i = 0; i < leaf.count; i++, at++) {
+            size_t len = kv_leaf_key(&leaf, i, out);
+
+            if (at >= keys.n || !is(keys.at[at], out, len) || kv_leaf_find(&leaf, out, len) != i)
+                return 0;
+            if (i == 0 && leaf.has_lower && compare(keys.at[at], &bound) < 0)
+                return 0;
+        }
+        more = leaf.has_upper;
+        if (more) {
+            bound.len = leaf.upper_len;
+            memcpy(bound.bytes, leaf.upper, leaf.upper_len);
+            if (at == 0 || compare(keys.at[at - 1], &bound) >= 0)
+                return 0;
+        }
+    }
+    if (at != keys.n || kv_order_read(region, NULL, 0, 1, &leaf) != KV_OK)
+        return 0;
+    for (;;) {
+        for (i = leaf.count; i-- > 0;) {
+            size_t len = kv_leaf_key(&leaf, i, out);
+
+            if (--at < 0 || !is(keys.at[at], out, len))
+                return 0;
+        }
+        if (!leaf.has_lower)
+            return at == 0;
+        bound.len = leaf.lower_len;
+        memcpy(bound.bytes, leaf.lower, leaf.lower_len);
+        if (kv_order_read(region, bound.bytes, bound.len, 1, &leaf) != KV_OK || !leaf.has_upper ||
+            !is(&bound, leaf.upper, leaf.upper_len))
+            return 0;
+    }
+}
+
+/* A key's leaf is where it must be, seen from either side. */
+static int found(const key *k)
+{
+    unsigned char out[KV_ORDER_KEY];
+    int equal, i = find(k, &equal), at;
+    kv_leaf leaf;
+    size_t len;
+
+    if (kv_order_read(region, k->bytes, k->len, 0, &leaf) != KV_OK)
+        return 0;
+    at = kv_leaf_find(&leaf, k->bytes, k->len);
+    len = at < leaf.count ? kv_leaf_key(&leaf, at, out) : 0;
+    if (len ? i >= keys.n || !is(keys.at[i], out, len) : equal)
+        return 0;
+    if (kv_order_read(region, k->bytes, k->len, 1, &leaf) != KV_OK)
+        return 0;
+    at = kv_leaf_find(&leaf, k->bytes, k->len);
+    len = at > 0 ? kv_leaf_key(&leaf, at - 1, out) : 0;
+    return !len || (i > 0 && is(keys.at[i - 1], out, len));
+}
+
+static int whole(void)
+{
+    if (kv_order_check(region) == KV_OK && lists())
+        return 1;
+    fprintf(stderr, "%d keys: %s\n", keys.n, kv_message());
+    return 0;
+}
+
+/* ---- kinds of keys ---- */
+
+enum { DIGITS, ANY, DEEP, LARGE, MIXED, SPACES, TINY, KINDS };
+
+static void make_key(key *k, int kind)
+{
+    uint32_t ns = 1, i, len = 0;
+    unsigned char *b = k->bytes + 4;
+
+    switch (kind) {
+    case DIGITS: /* as many programs have them */
+        len = (uint32_t)sprintf((char *)b, "user:%07u", below(100000));
+        break;
+    case ANY: /* any length, few different bytes, the extreme ones among them */
+        len = 1 + below(below(4) ? 20 : KV_MAX_KEY);
+        for (i = 0; i < len; i++)
+            b[i] = (unsigned char)("\0\1a\xff"[below(4)]);
+        break;
+    case DEEP: /* a long common prefix */
+        len = 480 + below(33);
+        memset(b, 'p', len);
+        for (i = 480; i < len; i++)
+            b[i] = (unsigned char)('a' + below(2));
+        break;
+    case LARGE: /* no key of the same leaf shares much */
+        len = KV_MAX_KEY - below(3);
+        for (i = 0; i < len; i++)
+            b[i] = (unsigned char)chance();
+        break;
+    case MIXED: /* one large key among many small ones */
+        len = below(8) ? 1 + below(6) : KV_MAX_KEY;
+        for (i = 0; i < len; i++)
+            b[i] = (unsigned char)(i < 2 ? below(256) : 'a' + below(3));
+        break;
+    case SPACES: /* many namespaces */
+        ns = 1 + below(below(2) ? 5 : 300);
+        len = (uint32_t)sprintf((char *)b, "%u", below(50));
+        break;
+    default: /* as many as possible in a node */
+        len = 1 + below(2);
+        b[0] = (unsigned char)chance();
+        b[1] = (unsigned char)chance();
+    }
+    k->bytes[0] = (unsigned char)(ns >> 24);
+    k->bytes[1] = (unsigned char)(ns >> 16);
+    k->bytes[2] = (unsigned char)(ns >> 8);
+    k->bytes[3] = (unsigned char)ns;
+    k->len = 4 + len;
+}
+
+/* Mostly a key that is there, when one is to be removed. */
+static void pick(key *k, int kind, int insert)
+{
+    if (!insert && keys.n && below(8))
+        *k = *keys.at[below((uint32_t)keys.n)];
+    else
+        make_key(k, kind);
+}
+
+/* ---- content and shape ---- */
+
+static int step(int kind, int insert)
+{
+    int equal, rc, want;
+    key k;
+
+    pick(&k, kind, insert);
+    find(&k, &equal);
+    want = insert ? (equal ? KV_EEXISTS : KV_OK) : equal ? KV_OK : KV_ENOTFOUND;
+    rc = change(&k, insert);
+    if (rc != want) {
+        fprintf(stderr, "kind %d, %s: %d instead of %d: %s\n", kind, insert ? "insert" : "remove",
+                rc, want, kv_message());
+        return 0;
+    }
+    if (insert)
+        model_insert(&k);
+    else
+        model_remove(&k);
+    return found(&k);
+}
+
+/* Up to `most` keys, down to none, twice; everything verified after each step. */
+static void random_steps(int kind, int most)
+{
+    int phase, i, ok = 1;
+
+    start();
+    for (phase = 0; phase < 4 && ok; phase++) {
+        int insert = phase % 2 == 0;
+
+        for (i = 0; ok && i < 4 * most && (insert ? keys.n < most : keys.n > 0); i++)
+            ok = step(kind, below(8) ? insert : !insert) && whole();
+    }
+    CHECK(ok);
+    while (ok && keys.n > 0)
+        ok = step(kind, 0);
+    CHECK(ok && whole());
+    CHECK(!ok || (region->head->order[KV_ORDER_ROOT] == 0 &&
+                  region->head->order[KV_ORDER_FREE_COUNT] == region->head->used[KV_NODES]));
+    stop();
+}
+
+static uint64_t nodes_in_tree(void)
+{
+    return region->head->used[KV_NODES] - region->head->order[KV_ORDER_FREE_COUNT];
+}
+
+/* What is inserted in order fills its leaves. */
+static void in_order(int reverse)
+{
+    int i, bad = 0, n = MAX_KEYS / 2;
+    double bytes;
+    key k;
+
+    start();
+    for (i = 0; i < n; i++) {
+        make_key(&k, DIGITS);
+        sprintf((char *)k.bytes + 4, "user:%07d", reverse ? n - i : i);
+        bad += change(&k, 1) != KV_OK;
+        model_insert(&k);
+    }
+    CHECK(bad == 0 && whole());
+    bytes = (double)nodes_in_tree() * KV_NODES_SIZE / n;
+    printf("test_order: %s: %.2f bytes a key\n", reverse ? "in reverse order" : "in order", bytes);
+    CHECK(bytes < 7);
+    for (i = 0; i < n; i++) {
+        sprintf((char *)k.bytes + 4, "user:%07d", reverse ? n - i : i);
+        bad += change(&k, 0) != KV_OK;
+        model_remove(&k);
+        if (i % 500 == 0)
+            CHECK(whole());
+    }
+    CHECK(bad == 0 && whole() && nodes_in_tree() == 0);
+    stop();
+}
+
+/* Two namespaces appended to in turn: each finds the end of a leaf of its own. */
+static void in_turn(void)
+{
+    int i, bad = 0, n = MAX_KEYS / 2;
+    key k;
+
+    start();
+    for (i = 0; i < n; i++) {
+        make_key(&k, DIGITS);
+        k.bytes[3] = (unsigned char)(1 + i % 3);
+        sprintf((char *)k.bytes + 4, "user:%07d", i);
+        bad += change(&k, 1) != KV_OK;
+        model_insert(&k);
+    }
+    CHECK(bad == 0 && whole());
+    CHECK((double)nodes_in_tree() * KV_NODES_SIZE / n < 8);
+    stop();
+}
+
+/* Random order: the promised memory; and a tree that was emptied to a tenth is small again. */
+static void dense(void)
+{
+    int i, bad = 0;
+    uint64_t most;
+    key k;
+
+    start();
+    while (keys.n < MAX_KEYS - 1) {
+        int equal;
+
+        make_key(&k, DIGITS);
+        find(&k, &equal);
+        bad += change(&k, 1) != (equal ? KV_EEXISTS : KV_OK);
+        model_insert(&k);
+    }
+    most = nodes_in_tree();
+    printf("test_order: at random: %.2f bytes a key\n", (double)most * KV_NODES_SIZE / keys.n);
+    CHECK(bad == 0 && whole() && most * KV_NODES_SIZE / (uint64_t)keys.n < 12);
+    for (i = 0; keys.n > MAX_KEYS / 10; i++) {
+        k = *keys.at[below((uint32_t)keys.n)];
+        bad += change(&k, 0) != KV_OK;
+        model_remove(&k);
+    }
+    CHECK(bad == 0 && whole() && nodes_in_tree() < most / 3);
+    stop();
+}
+
+static void empty(void)
+{
+    kv_leaf leaf;
+    key k;
+
+    start();
+    make_key(&k, DIGITS);
+    CHECK(whole());
+    CHECK(kv_order_read(region, k.bytes, k.len, 0, &leaf) == KV_OK && leaf.count == 0);
+    CHECK(!leaf.has_lower && !leaf.has_upper && kv_leaf_find(&leaf, k.bytes, k.len) == 0);
+    CHECK(kv_leaf_key(&leaf, 0, k.bytes) == 0);
+    CHECK(kv_order_read(region, NULL, 0, 1, &leaf) == KV_OK && leaf.count == 0);
+    CHECK(change(&k, 0) == KV_ENOTFOUND && nodes_in_tree() == 0);
+    CHECK(kv_order_insert(region, k.bytes, KV_ORDER_KEY + 1) == KV_EINVAL);
+    CHECK(kv_order_insert(region, k.bytes, 0) == KV_EINVAL);
+    CHECK(kv_order_remove(region, k.bytes, KV_ORDER_KEY + 1) == KV_EINVAL);
+    CHECK(kv_order_read(region, k.bytes, KV_ORDER_KEY + 1, 0, &leaf) == KV_EINVAL);
+    CHECK(whole());
+    stop();
+}
+
+/* Without room an operation fails and changes nothing; removal needs none once nodes are free. */
+static void no_room(void)
+{
+    uint64_t words[KV_ORDER_WORDS];
+    int i, rc = KV_OK;
+    key k;
+
+    start();
+    for (i = 0; i < 100000 && rc != KV_EFULL; i++) {
+        make_key(&k, DIGITS);
+        memcpy(words, region->head->order, sizeof words);
+        kv_txn_begin(region);
+        rc = kv_order_insert(region, k.bytes, k.len);
+        if (rc == KV_EFULL)
+            CHECK(region->head->journal.count == 0 &&
+                  memcmp(words, region->head->order, sizeof words) == 0);
+        kv_txn_end(region);
+        if (rc == KV_OK)
+            model_insert(&k);
+    }
+    CHECK(rc == KV_EFULL && keys.n > 100 && whole());
+    for (rc = KV_OK; keys.n > 0 && rc == KV_OK;) {
+        k = *keys.at[below((uint32_t)keys.n)];
+        kv_txn_begin(region);
+        rc = kv_order_remove(region, k.bytes, k.len);
+        kv_txn_end(region);
+        model_remove(&k);
+    }
+    CHECK(rc == KV_OK && whole());
+    stop();
+}
+
+/* ---- deaths ---- */
+
+#define MOST_OPS 12
+
+static struct {
+    int n, insert[MOST_OPS], rc[MOST_OPS];
+    key k[MOST_OPS];
+} plan;
+
+static void run_plan(void)
+{
+    int i;
+
+    kv_txn_begin(region);
+    for (i = 0; i < plan.n; i++)
+        plan.rc[i] = plan.insert[i] ? kv_order_insert(region, plan.k[i].bytes, plan.k[i].len)
+                                    : kv_order_remove(region, plan.k[i].bytes, plan.k[i].len);
+    kv_txn_end(region);
+}
+
+static void undo(void)
+{
+    CHECK(kv_txn_undo(region, NULL) == KV_OK);
+}
+
+static jmp_buf death;
+
+static void die(void)
+{
+    longjmp(death, 1);
+}
+
+static int until(void (*f)(void), int64_t n)
+{
+    int died = 1;
+
+    kv_test_die = die;
+    if (setjmp(death) == 0) {
+        kv_test_die_at = n;
+        f();
+        died = 0;
+    }
+    kv_test_die_at = 0;
+    kv_test_die = NULL;
+    return died;
+}
+
+static void make_plan(int kind, int insert, int ops)
+{
+    int i;
+
+    plan.n = ops;
+    for (i = 0; i < ops; i++) {
+        plan.insert[i] = below(8) ? insert : !insert;
+        pick(&plan.k[i], kind, plan.insert[i]);
+    }
+}
+
+/* Several operations a transaction: nodes that it freed must not be reused by it. */
+static int transaction_dies(int real)
+{
+    uint64_t words[KV_ORDER_WORDS], used = region->head->used[KV_NODES];
+    int64_t n;
+    int ok = 1, i;
+
+    memcpy(words, region->head->order, sizeof words);
+    make_room(plan.n > 1 ? 20 * (uint64_t)plan.n : kv_order_room(region));
+    for (n = 1; ok; n++) {
+        if (real) {
+            int status = 0;
+            pid_t child = fork();
+
+            if (child == 0) {
+                kv_test_die_at = n;
+                run_plan();
+                _exit(0);
+            }
+            ok = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
+            if (WEXITSTATUS(status) == 0)
+                break;
+            ok = ok && WEXITSTATUS(status) == 77;
+        } else if (!until(run_plan, n)) {
+            break;
+        }
+        while (until(undo, 1 + below(30)) && below(3))
+            ;
+        undo();
+        /* The last store but one ends the transaction: it is done. */
+        if (memcmp(words, region->head->order, sizeof words) != 0)
+            continue;
+        ok = ok && used == region->head->used[KV_NODES] && kv_order_check(region) == KV_OK &&
+             (n % 7 || lists());
+    }
+    if (real)
+        for (i = 0; i < plan.n; i++)
+            plan.rc[i] = KV_OK; /* happened elsewhere */
+    for (i = 0; i < plan.n; i++) {
+        if (plan.rc[i] == KV_ECORRUPT || plan.rc[i] == KV_EFULL) {
+            fprintf(stderr, "operation %d of %d: %d: %s\n", i, plan.n, plan.rc[i], kv_message());
+            ok = 0;
+        }
+        if (plan.insert[i])
+            model_insert(&plan.k[i]);
+        else
+            model_remove(&plan.k[i]);
+    }
+    return ok && whole();
+}
+
+static void deaths(int kind, int most, int ops, int real)
+{
+    int phase, i, ok = 1;
+
+    start();
+    for (phase = 0; phase < 2 && ok; phase++) {
+        for (i = 0; ok && i < 4 * most && (phase ? keys.n > 0 : keys.n < most); i++) {
+            make_plan(kind, phase == 0, ops == 1 ? 1 : 1 + (int)below((uint32_t)ops));
+            ok = transaction_dies(real);
+        }
+    }
+    CHECK(ok);
+    stop();
+}
+
+/* ---- damage ---- */
+
+static void fill(int kind, int n)
+{
+    int i;
+
+    start();
+    for (i = 0; keys.n < n && i < 10 * n; i++)
+        if (!step(kind, below(6) > 0)) {
+            CHECK(!"a step failed");
+            return;
+        }
+}
+
+/* Lists as far as it gets. Bounds move on at every step, so there are not more steps than entries.
+ */
+static void wander(void)
+{
+    unsigned char out[KV_ORDER_KEY], bound[KV_ORDER_KEY];
+    int before, i, steps;
+    size_t len;
+    kv_leaf leaf;
+    key k;
+
+    for (before = 0; before < 2; before++) {
+        make_key(&k, (int)below(KINDS));
+        len = below(2) ? k.len : 0;
+        memcpy(bound, k.bytes, len);
+        for (steps = 0; steps < 100000; steps++) {
+            int rc = kv_order_read(region, len || !before ? bound : NULL, len, before, &leaf);
+
+            if (rc != KV_OK) {
+                CHECK(rc == KV_ECORRUPT);
+                break;
+            }
+            for (i = 0; i < leaf.count; i++)
+                kv_leaf_key(&leaf, i, out);
+            kv_leaf_find(&leaf, k.bytes, k.len);
+            if (before ? !leaf.has_lower : !leaf.has_upper)
+                break;
+            len = before ? leaf.lower_len : leaf.upper_len;
+            memcpy(bound, before ? leaf.lower : leaf.upper, len);
+        }
+        CHECK(steps < 100000);
+    }
+}
+
+/* Changes may do anything within the nodes, but say so or succeed. */
+static void stumble(int kind)
+{
+    uint64_t words[KV_ORDER_WORDS];
+    int i, rc, insert;
+    key k;
+
+    for (i = 0; i < 30; i++) {
+        insert = (int)below(2);
+        pick(&k, kind, insert);
+        memcpy(words, region->head->order, sizeof words);
+        /* With a lost root room is asked for far too much; that is the caller's to refuse. */
+        if (kv_region_room(region, KV_NODES) < 12 && kv_region_grow(region, KV_NODES, 12) != KV_OK)
+            return;
+        kv_txn_begin(region);
+        rc = insert ? kv_order_insert(region, k.bytes, k.len)
+                    : kv_order_remove(region, k.bytes, k.len);
+        if (rc == KV_ECORRUPT || rc == KV_EFULL)
+            CHECK(region->head->journal.count == 0 &&
+                  memcmp(words, region->head->order, sizeof words) == 0);
+        else
+            CHECK(rc == KV_OK || rc == KV_EEXISTS || rc == KV_ENOTFOUND);
+        kv_txn_end(region);
+    }
+}
+
+static void damage(int kind, int n, int rounds)
+{
+    uint32_t used, i, id;
+    unsigned char *copy;
+    kv_head *head = malloc(sizeof *head);
+    int round, flips;
+
+    fill(kind, n);
+    kv_region_grow(region, KV_NODES, 2000);
+    used = (uint32_t)region->head->used[KV_NODES];
+    copy = malloc((size_t)used * KV_NODES_SIZE);
+    for (i = 0; i < used; i++)
+        memcpy(copy + (size_t)i * KV_NODES_SIZE, kv_region_place(region, KV_NODES, i).ptr,
+               KV_NODES_SIZE);
+    *head = *region->head;
+    for (round = 0; round < rounds; round++) {
+        int kinds = (int)below(4);
+
+        for (flips = 1 + (int)below(6); flips > 0; flips--) {
+            id = below(used);
+            if (below(8) == 0) {
+                unsigned char *b = (unsigned char *)region->head->order;
+
+                b[below(8 * 5)] ^= (unsigned char)(1 << below(8));
+            } else {
+                unsigned char *b = (unsigned char *)kv_region_place(region, KV_NODES, id).ptr;
+
+                b += below(kinds == 0 ? 24 : kinds == 1 ? 64 : kinds == 2 ? 256 : KV_NODES_SIZE);
+                *b = below(2) ? (unsigned char)chance() : (unsigned char)(*b ^ 1 << below(8));
+            }
+        }
+        wander();
+        kv_order_room(region);
+        kv_order_check(region);
+        stumble(kind);
+        wander();
+        kv_order_check(region);
+        for (i = 0; i < used; i++)
+            memcpy(kv_region_place(region, KV_NODES, i).ptr, copy + (size_t)i * KV_NODES_SIZE,
+                   KV_NODES_SIZE);
+        memcpy(region->head->order, head->order, sizeof head->order);
+        memcpy(region->head->used, head->used, sizeof head->used);
+        memset(&region->head->journal, 0, sizeof head->journal);
+    }
+    CHECK(whole());
+    free(copy);
+    free(head);
+    stop();
+}
+
+/* A link to a node that has moved on, with nobody writing, is damage and not a reason to wait. */
+static void stale(void)
+{
+    kv_leaf leaf;
+    uint64_t *root;
+
+    fill(DIGITS, 1000);
+    root = (uint64_t *)(void *)kv_region_place(region, KV_NODES,
+                                               (uint32_t)region->head->order[KV_ORDER_ROOT] - 1)
+               .ptr;
+    ++*root;
+    CHECK(kv_order_read(region, NULL, 0, 1, &leaf) == KV_ECORRUPT);
+    CHECK(kv_order_check(region) == KV_ECORRUPT);
+    --*root;
+    CHECK(whole());
+    /* What check is there to find. */
+    ++region->head->order[KV_ORDER_COUNT];
+    CHECK(kv_order_check(region) == KV_ECORRUPT);
+    --region->head->order[KV_ORDER_COUNT];
+    ++region->head->used[KV_NODES];
+    CHECK(kv_order_check(region) == KV_ECORRUPT);
+    --region->head->used[KV_NODES];
+    CHECK(whole());
+    stop();
+}
+
+/* A node that is in use and free at once, for every node of the tree. */
+static void in_use_and_free(void)
+{
+    uint64_t *w, head, *free_node, link;
+    uint32_t id, caught = 0, nodes = 0;
+
+    fill(DIGITS, 3000);
+    w = region->head->order;
+    head = w[KV_ORDER_FREE_HEAD];
+    free_node = (uint64_t *)(void *)kv_region_place(region, KV_NODES, (uint32_t)head - 1).ptr;
+    for (id = 0; id < region->head->used[KV_NODES]; id++) {
+        uint64_t *node = (uint64_t *)(void *)kv_region_place(region, KV_NODES, id).ptr;
+
+        /* It takes the place of the queue's head. */
+        link = node[1];
+        node[1] = free_node[1];
+        w[KV_ORDER_FREE_HEAD] = id + 1;
+        caught += kv_order_check(region) == KV_ECORRUPT;
+        nodes++;
+        node[1] = link;
+    }
+    w[KV_ORDER_FREE_HEAD] = head;
+    CHECK(caught == nodes - 1); /* only the head itself is fine there */
+    CHECK(whole());
+    stop();
+}
+
+int main(void)
+{
+    kv_dir_options o = {1, 0600, 0, 0};
+    const char *given = getenv("SEED");
+    int made, kind;
+
+    if (given)
+        seed = strtoull(given, NULL, 10);
+    printf("test_order: SEED=%llu\n", (unsigned long long)seed);
+    keys.at = malloc((MAX_KEYS + 1) * sizeof keys.at[0]);
+    if (!CHECK(kv_dir_open(":memory:", &o, &dir, &made) == KV_OK))
+        return check_done("test_order");
+    empty();
+    no_room();
+    for (kind = 0; kind < KINDS; kind++)
+        random_steps(kind, dose(kind == LARGE || kind == DEEP ? 250 : 500));
+    in_order(0);
+    in_order(1);
+    in_turn();
+    dense();
+    for (kind = 0; kind < KINDS; kind++) {
+        deaths(kind, dose(60), 1, 0);
+        deaths(kind, dose(100), MOST_OPS, 0);
+    }
+    deaths(MIXED, 5, 1, 1);
+    deaths(LARGE, 5, 3, 1);
+    for (kind = 0; kind < KINDS; kind++)
+        damage(kind, kind == DIGITS || kind == TINY ? 1500 : 150, dose(300));
+    stale();
+    in_use_and_free();
+    kv_dir_close(dir);
+    free(keys.at);
+    return check_done("test_order");
+}
