@@ -10,7 +10,7 @@ local bench = {
   clock = clock,
   keys = tonumber(os.getenv "KEYS") or 1000000,
   rounds = tonumber(os.getenv "ROUNDS") or 3,
-  dir = os.getenv "BENCH_DIR" or "build/bench/data",
+  dir = os.getenv "BENCH_DIR" or "build/bench",
   chunk = 20000,
   value = ("v"):rep(100),
 }
@@ -115,7 +115,7 @@ end
 
 function bench.store(name, opts)
   local store = assert(require "kv".open(bench.fresh(name or "kv"), opts))
-  return store, store:namespace "default"
+  return store, assert(store:namespace "default")
 end
 
 -- Puts count keys of the shuffled order, beginning at start; returns ns a key.

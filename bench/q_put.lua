@@ -70,7 +70,7 @@ return function(bench)
   })
   bench.at_least("overwrite: LMDB's time / kv's", over["LMDB from C"] / over.kv, 2.5)
 
-  local counters = kept:namespace "counters"
+  local counters = assert(kept:namespace "counters")
   bench.title "incr of 1,000 counters"
   bench.contest("incr", {
     { "kv", function()

@@ -1,5 +1,5 @@
 -- Runs the questions named as arguments ("all": every one), each in a process of its own, and sums
--- up which goals were met.     KEYS, ROUNDS, SOAK, BENCH_DIR, BENCH_GOALS: see bench/README.md
+-- up which goals were met.     KEYS, ROUNDS, SOAK, BENCH_DIR: see bench/README.md
 
 local questions = {
   "get", "put", "durable", "list", "expire", "reopen", "size", "latency", "soak",
@@ -31,9 +31,11 @@ local function first_line(command)
   return line or "?"
 end
 
-local dir = os.getenv "BENCH_DIR" or "build/bench/data"
-local goals = os.getenv "BENCH_GOALS" or "build/bench/goals"
-os.execute(("mkdir -p '%s' && rm -f '%s'"):format(dir, goals))
+-- A directory of its own for each run, inside BENCH_DIR.
+local pid = first_line "echo $PPID"
+local dir = (os.getenv "BENCH_DIR" or "build/bench") .. "/data." .. pid
+local goals = dir .. "/goals"
+assert(os.execute(("rm -rf '%s' && mkdir -p '%s'"):format(dir, dir)))
 print(("machine  %s, %s cores, Linux %s"):format(
   first_line "sed -n 's/^model name.*: //p' /proc/cpuinfo", first_line "nproc",
   first_line "uname -r"))
@@ -44,16 +46,14 @@ print(("keys     %s, rounds %s; medians, and in the last column the range of the
 local failed = 0
 for _, name in ipairs(wanted) do
   local began = os.time()
-  local ok = os.execute(("BENCH_GOALS='%s' '%s' bench/run.lua --one %s"):format(goals, arg[-1],
-    name))
+  local ok = os.execute(("BENCH_DIR='%s' BENCH_GOALS='%s' '%s' bench/run.lua --one %s"):format(dir,
+    goals, arg[-1], name))
   if not ok then
     failed = failed + 1
     print(("  question '%s' could not be answered"):format(name))
   end
   print(("  (%d s)"):format(os.time() - began))
 end
-os.execute(("rm -rf '%s'"):format(dir))
-
 local file = io.open(goals)
 if file then
   print "\nGoals"
@@ -62,4 +62,5 @@ if file then
   end
   file:close()
 end
+os.execute(("rm -rf '%s'"):format(dir))
 os.exit(failed == 0)
