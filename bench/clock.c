@@ -22,7 +22,7 @@
 
 static int l_now(lua_State *L)
 {
-    lua_pushinteger(L, (lua_Integer)clock_ns());
+    lua_pushinteger(L, (lua_Integer)loop_ns());
     return 1;
 }
 

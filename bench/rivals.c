@@ -170,7 +170,7 @@ static uint64_t loop(lua_State *L, rival *r, const char *name, uint64_t count, u
             if (ops[which] == INCR)
                 memcpy(r->keys[i], "hits:", 5);
         }
-        began = clock_ns();
+        began = loop_ns();
         for (uint64_t i = 0; i < batch; i++) {
             uint64_t then = h ? clock_ns() : 0;
             r->written++;
@@ -182,7 +182,7 @@ static uint64_t loop(lua_State *L, rival *r, const char *name, uint64_t count, u
             if (h)
                 hist_add(h, clock_ns() - then);
         }
-        spent += clock_ns() - began;
+        spent += loop_ns() - began;
         done += batch;
     }
     return spent;

@@ -40,6 +40,9 @@ print(("machine  %s, %s cores, Linux %s"):format(
   first_line "sed -n 's/^model name.*: //p' /proc/cpuinfo", first_line "nproc",
   first_line "uname -r"))
 print(("store    %s (%s)"):format(dir, first_line(("stat -f -c %%T '%s'"):format(dir))))
+if os.getenv "BENCH_CLOCK" == "cpu" then
+  print "clock    processor time of the thread"
+end
 print(("keys     %s, rounds %s; medians, and in the last column the range of the rounds")
   :format(os.getenv "KEYS" or 1000000, os.getenv "ROUNDS" or 3))
 
