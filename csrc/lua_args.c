@@ -195,6 +195,8 @@ static const char *nearest(const char *name, const char *const *names)
     for (n = names; *n != NULL; n++) {
         size_t d;
         plain(*n, known);
+        if (strlen(known) > 2 && strncmp(given, known, strlen(known)) == 0)
+            return *n;
         d = distance(given, known);
         /* Two letters changed in a word of three is another word. */
         if (d < best_distance && 2 * d <= strlen(known)) {

@@ -362,6 +362,12 @@ static size_t successor(unsigned char *p, size_t len)
     return len;
 }
 
+/* A bound longer than any key stands right behind its first bytes: no key comes between. */
+static size_t fit(unsigned char *k, size_t n)
+{
+    return n > KV_ORDER_KEY ? successor(k, KV_ORDER_KEY) : n;
+}
+
 static void raise_low(kv_iter *it, const char *key, size_t len, int strictly)
 {
     unsigned char k[KV_ORDER_KEY + 2];
@@ -373,6 +379,7 @@ static void raise_low(kv_iter *it, const char *key, size_t len, int strictly)
     n += len;
     if (strictly)
         k[n++] = 0;
+    n = fit(k, n);
     if (compare(k, n, it->low, it->low_len) > 0) {
         memcpy(it->low, k, n);
         it->low_len = n;
@@ -396,7 +403,7 @@ static void lower_high(kv_iter *it, const char *key, size_t len)
     if (len > KV_MAX_KEY)
         len = KV_MAX_KEY + 1;
     memcpy(k + n, key, len);
-    cut_high(it, k, n + len);
+    cut_high(it, k, fit(k, n + len));
 }
 
 int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
