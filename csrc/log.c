@@ -19,6 +19,7 @@ KV_STATIC_ASSERT(offsetof(kv_seg_head, crc) == 96, seg_head_crc);
 KV_STATIC_ASSERT(offsetof(kv_seg_head, mark) % 8 == 0, seg_head_mark);
 
 #define PUNCH_BITE (1u << 20)
+#define HUGE       (2u << 20)
 
 /* ---- private buffers ------------------------------------------------------------------ */
 
@@ -99,7 +100,7 @@ static int log2_of(uint64_t size)
  * held. */
 static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
 {
-    int bits = log2_of(size), e;
+    int bits = log2_of(size), huge = l->huge && size >= HUGE, e;
     void *p;
     uint32_t i;
 
@@ -110,11 +111,11 @@ static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
         if ((l->idle[i] & 31) == (uint64_t)bits)
             break;
     if (i < l->idles) {
-        e = kv_file_map(fd, 0, size, l->writable, base_of(l->idle[i]), 0, &p);
+        e = kv_file_map(fd, 0, size, l->writable, base_of(l->idle[i]), huge, &p);
         if (e == KV_OK)
             l->idle[i] = l->idle[--l->idles];
     } else {
-        e = kv_file_map(fd, 0, size, l->writable, NULL, 0, &p);
+        e = kv_file_map(fd, 0, size, l->writable, NULL, huge, &p);
     }
     if (e == KV_OK)
         *mapping = (uint64_t)(uintptr_t)p | (uint64_t)bits;
@@ -163,6 +164,7 @@ int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int 
     l->w = words;
     l->store_id = store_id;
     l->writable = writable;
+    l->huge = 1;
     l->sync_fd = -1;
     l->table = calloc(KV_SEG_IDS, sizeof *l->table);
     l->mutex = kv_mutex_new();
@@ -227,6 +229,8 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         if (e == KV_OK)
             __atomic_store_n(slot_of(l, id), m, __ATOMIC_RELEASE);
         kv_mutex_unlock(l->mutex);
+        if (e == KV_OK && l->huge)
+            kv_map_populate(base_of(m), size, kv_dir_in_memory(l->dir));
     }
     kv_file_close(fd);
     if (e != KV_OK) {

@@ -71,6 +71,7 @@ typedef struct kv_log {
                         mapped */
     uint64_t store_id;
     int writable;
+    int huge;         /* map with large pages; not where single records are synced */
     kv_mutex *mutex; /* guards mapping and `idle` */
     uint64_t
         *idle; /* address | log2 size of mappings whose segments were retired; reused in place */

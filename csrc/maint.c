@@ -48,7 +48,7 @@ uint32_t kv_segment_size(kv_db *s)
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE));
     uint32_t size = head_size(s);
 
-    while (size < KV_SEG_MAX && size < live / 32)
+    while (size < KV_SEG_MAX && size <= live / 64)
         size *= 2;
     return size;
 }

@@ -620,6 +620,9 @@ int kv_open_new(const char *path, const kv_options *opts, uint64_t next_rev, uin
     h->timeout = o.timeout;
     h->thread = o.thread;
     h->readonly = o.readonly;
+    /* A sync writes the whole of a large page for one record. */
+    if (o.sync == KV_SYNC_ALWAYS)
+        s->log.huge = 0;
     if (o.sync == KV_SYNC_INTERVAL && !s->readonly && !kv_dir_in_memory(s->dir))
         __atomic_store_n(&s->wants_sync, 1, __ATOMIC_SEQ_CST);
     *out = h;

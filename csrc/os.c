@@ -380,6 +380,15 @@ int kv_file_allocate(int fd, uint64_t off, uint64_t n)
 {
     uint64_t end = off + n, at = off, step = n;
     int e = over_limit(end) ? EFBIG : 0;
+    /* Only memory has seals. There is no disk to run full, and pages that come with the first touch
+     * can be large ones. */
+    if (e == 0 && fcntl(fd, F_GET_SEALS) >= 0) {
+        struct stat st;
+        KV_CALL(e, kv_seam_fd("fallocate", fd),
+                fstat(fd, &st) != 0 ||
+                    ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0));
+        return e ? fail_fd(e, "allocate space for", fd) : KV_OK;
+    }
     while (e == 0 && at < end) {
         if (step > end - at)
             step = end - at;
@@ -473,9 +482,9 @@ int kv_map_reserve(size_t n, void **out)
     return KV_OK;
 }
 
-void kv_map_populate(void *p, size_t n)
+void kv_map_populate(void *p, size_t n, int write)
 {
-    madvise(p, n, MADV_POPULATE_WRITE);
+    madvise(p, n, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 /* Zeros by storing them, for file systems that cannot punch, and for a host that locks its memory

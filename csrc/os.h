@@ -164,7 +164,8 @@ int kv_file_rename(kv_dir *d, const char *from, const char *to);
 int kv_file_map(int fd, uint64_t off, size_t n, int writable, void *at, int huge, void **out);
 void kv_file_unmap(void *p, size_t n);
 int kv_map_reserve(size_t n, void **out); /* address space only, no access */
-void kv_map_populate(void *p, size_t n);  /* pre-faults writable pages; best effort */
+/* Pre-faults pages, for reading or for writing (which makes them dirty); best effort. */
+void kv_map_populate(void *p, size_t n, int write);
 /* Frees the file space behind [p, p+n): readers of any mapping see zeros, no fault. */
 int kv_map_punch(void *p, size_t n);
 

@@ -10,6 +10,11 @@
  * Layout: the header in whole pages; then level 0 of each space, level 1 of each space, and so on.
  * A level >= 1 of a space is as large as all its levels before, so all levels l of all spaces lie
  * at HEAD_BYTES + (LEVEL0_BYTES << (l - 1)). The file has holes where nothing is allocated yet.
+ *
+ * Levels of 4 MiB (of buckets) and more are mapped with large pages, which a lookup among millions
+ * of keys needs most: they begin at multiples of 2 MiB and grow by as much, because the kernel
+ * treats a large page as one and would allocate what is missing of it at a store, or fail it with a
+ * signal.
  */
 #include "region.h"
 
@@ -22,6 +27,7 @@
 /* An id + 1 must fit 32 bits. Far beyond what a file system takes. */
 #define MAX_NODES (((uint64_t)1 << 32) - KV_PAGE)
 #define HUGE      ((uint64_t)2 << 20)
+#define HUGE_FROM ((uint64_t)4 << 20)
 
 /* Node size and nodes of level 0, by space. */
 static const uint32_t space_size[KV_SPACES] = {KV_BUCKETS_SIZE, KV_OVERFLOW_SIZE, KV_NODES_SIZE,
@@ -39,6 +45,9 @@ KV_STATIC_ASSERT(offsetof(kv_head, ready) % 64 == 0, ready_line);
 KV_STATIC_ASSERT(offsetof(kv_head, wheel) % 64 == 0, wheel_line);
 KV_STATIC_ASSERT(offsetof(kv_head, journal) % 64 == 0, journal_line);
 KV_STATIC_ASSERT(KV_SPACES <= 8, spaces);
+KV_STATIC_ASSERT(sizeof(kv_head) < HUGE, head_before_huge);
+/* The other levels of a huge one's number are multiples of 2 MiB as well. */
+KV_STATIC_ASSERT(KV_NODES_SIZE *KV_NODES_FIRST % (KV_BUCKETS_SIZE * KV_BUCKETS_FIRST) == 0, alike);
 /* All words that may be journaled are in reach of a 16-bit offset. */
 KV_STATIC_ASSERT(sizeof(kv_head) <= 65536, head_range);
 
@@ -59,9 +68,15 @@ static uint64_t level_bytes(int space, int level)
     return level_nodes(space, level) * space_size[space];
 }
 
+/* Alike for all spaces: their levels of one number are neighbours. */
+static int is_huge(int level)
+{
+    return level_bytes(KV_BUCKETS, level) >= HUGE_FROM;
+}
+
 static uint64_t level_offset(int space, int level) /* in the file */
 {
-    uint64_t off = HEAD_BYTES;
+    uint64_t off = is_huge(level) ? HUGE : HEAD_BYTES;
     int s;
 
     for (s = 0; s < KV_SPACES && level > 0; s++)
@@ -124,8 +139,8 @@ static int map_levels(kv_region *r, int space, uint64_t nodes)
 
         if (r->level[space][level])
             continue;
-        rc = kv_file_map(r->fd, level_offset(space, level), bytes, r->writable, NULL, bytes >= HUGE,
-                         &p);
+        rc = kv_file_map(r->fd, level_offset(space, level), bytes, r->writable, NULL,
+                         is_huge(level), &p);
         if (rc != KV_OK)
             return rc;
         kv_store_ptr(&r->level[space][level], p);
@@ -338,8 +353,8 @@ static void populate(kv_region *r, int space, uint64_t from, uint64_t to)
 
         if (end > to)
             end = to;
-        kv_map_populate((char *)r->level[space][level] + (from - start) * size,
-                        (end - from) * size);
+        kv_map_populate((char *)r->level[space][level] + (from - start) * size, (end - from) * size,
+                        1);
         from = end;
     }
 }
@@ -359,6 +374,8 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
         return KV_OK;
     if (to < used + more)
         to = used + more;
+    if (is_huge(kv_level_of((uint32_t)(to - 1), space_first[space])))
+        page = HUGE / space_size[space];
     to = (to + page - 1) / page * page;
     if (to > MAX_NODES)
         to = MAX_NODES;

@@ -356,7 +356,8 @@ static void mapping(kv_dir *d, int fallback)
     CHECK(kv_file_map(fd, 0, 2 * SIZE, 0, reserved + SIZE, 0, &v) == KV_OK);
     unsigned char *q = v;
     CHECK(q == reserved + SIZE);
-    kv_map_populate(p, SIZE);
+    kv_map_populate(p, SIZE, 0);
+    kv_map_populate(p, SIZE, 1);
     CHECK(all_zero(p, SIZE));
     memset(p, 0xa5, SIZE);
     CHECK(q[0] == 0xa5 && q[SIZE - 1] == 0xa5);
