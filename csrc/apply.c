@@ -30,6 +30,14 @@ uint32_t kv_ns_state(kv_db *s, uint32_t ns)
     return w ? (uint32_t)kv_load(&w[KV_NAME_STATE]) : KV_NAME_UNUSED;
 }
 
+const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns)
+{
+    kv_place at;
+    uint64_t *w = ns <= KV_MAX_NAMES ? names_node(s, 2 * ns, &at) : NULL;
+
+    return w ? &w[KV_NAME_STATE] : NULL;
+}
+
 uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at)
 {
     return ns <= KV_MAX_NAMES ? names_node(s, 2 * ns + 1, at) : NULL;
@@ -81,6 +89,24 @@ static int64_t pending(kv_db *s, const kv_found *f)
         return 0;
     at = f->rec.armed > wheel ? f->rec.armed : f->rec.expires;
     return at > wheel ? at : 0;
+}
+
+int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f)
+{
+    int step;
+
+    f->hash = hash;
+    f->addr = addr;
+    f->there = 0;
+    kv_hash_start(&s->region, hash, &f->scan);
+    while ((step = kv_hash_next(&s->region, &f->scan)) == KV_HASH_CANDIDATE)
+        if ((f->scan.slot & KV_ADDR_MASK) == addr) {
+            f->there = 1;
+            return KV_OK;
+        }
+    if (step != KV_HASH_END)
+        return kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
+    return KV_OK;
 }
 
 /* A timer is never removed, so an overwrite arms one only when none is pending that fires early
@@ -159,7 +185,7 @@ static int64_t data_bytes(const kv_rec *r)
 
 static int64_t log_bytes(const kv_rec *r)
 {
-    return (int64_t)kv_rec_align(kv_rec_size(r));
+    return (int64_t)kv_rec_align(r->size);
 }
 
 /* Counters that change when `was` (NULL: nothing) gives way to `is` (NULL: nothing) in a namespace.
@@ -374,7 +400,6 @@ void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now)
     kv_wheel_init(&s->region, now);
     kv_store(kv_st(s, KV_ST_NEXT_NS), 1);
     kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
-    s->region.head->used[KV_NAMES] = 2; /* id 0 holds the names themselves */
 }
 
 /* ---- room ----------------------------------------------------------------------------- */

@@ -87,7 +87,7 @@ static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
     }
     if (r.kind == KV_REC_NAME) {
         a->names++;
-        a->log += kv_rec_align(kv_rec_size(&r));
+        a->log += kv_rec_align(r.size);
         return 0;
     }
     if (r.expires != 0 && !has_timer(a, a->s, (uint32_t)f.hash, &r))
@@ -102,7 +102,7 @@ static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
     } else {
         a->data += r.value_len;
     }
-    a->log += kv_rec_align(kv_rec_size(&r));
+    a->log += kv_rec_align(r.size);
     if (r.ns <= a->max_ns)
         a->ns_keys[r.ns]++;
     return 0;
@@ -355,7 +355,7 @@ static int copy_record(copier *c, uint64_t pos)
         return e;
     r.more = 0;
     r.armed = r.expires;
-    size = kv_rec_size(&r);
+    size = kv_rec_measure(&r);
     e = kv_index_room(to, r.key_len, r.ns);
     for (; e == KV_OK;) {
         kv_log_begin(&to->log, &a);
@@ -373,7 +373,7 @@ static int copy_record(copier *c, uint64_t pos)
     if (e != KV_OK)
         return e;
     kv_log_begin(&to->log, &a);
-    pos = kv_log_append(&to->log, &a, &r, size);
+    pos = kv_log_append(&to->log, &a, &r);
     kv_log_commit(&to->log, &a);
     e = kv_index_apply(to, &f, &r, pos, a.pos);
     if (e == KV_OK && kv_hash_maintain(&to->region) < 0)

@@ -125,41 +125,39 @@ static int move(kv_db *s, kv_found *f)
     kv_append a;
     kv_rec r = f->rec;
     uint64_t pos;
-    uint32_t size;
 
     r.more = 0; /* a batch is whole by now; alone, the record must not wait for another */
-    size = kv_rec_size(&r);
     kv_log_begin(&s->log, &a);
     a.next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
     a.next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
     a.time = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
-    if (!kv_log_fit(&s->log, &a, size, 1))
+    if (!kv_log_fit(&s->log, &a, r.size, 1))
         return 0;
     kv_log_begin(&s->log, &a);
-    pos = kv_log_append(&s->log, &a, &r, size);
+    pos = kv_log_append(&s->log, &a, &r);
     kv_log_commit(&s->log, &a);
     kv_index_move(s, f, pos, a.pos);
     return 1;
 }
 
-/* Judges the record at `at`. 1: judged, 0: no room, negative: damage. */
-static int judge(kv_db *s, const kv_rec *r, uint64_t at, int64_t now)
+/* Judges the record at `at`. 1: judged, 0: no room, negative: damage. A slot that holds just this
+ * address makes it current: nothing else need be read. */
+static int judge(kv_db *s, const kv_rec *r, uint64_t hash, uint64_t at, int64_t now)
 {
-    uint32_t ns = kv_rec_index_ns(r);
     kv_found f;
     int e;
 
     if (r->kind != KV_REC_PUT && r->kind != KV_REC_NAME)
         return 1;
-    f.hash = kv_index_hash(s, ns, r->key, r->key_len);
-    e = kv_index_find(s, ns, r->key, r->key_len, now, &f);
+    e = kv_index_locate(s, hash, kv_pos_addr(at), &f);
     if (e != KV_OK)
         return e;
-    if (!f.there || f.addr != kv_pos_addr(at))
+    if (!f.there)
         return 1;
-    if (f.live && kv_ns_state(s, r->ns) != KV_NAME_DROPPED)
+    f.rec = *r;
+    if ((r->expires == 0 || r->expires > now) && kv_ns_state(s, r->ns) != KV_NAME_DROPPED)
         return move(s, &f);
-    kv_blob_dead(s, &f.rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    kv_blob_dead(s, r, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
     kv_txn_begin(&s->region);
     e = kv_index_forget(s, &f);
     if (e != KV_OK) {
@@ -171,69 +169,66 @@ static int judge(kv_db *s, const kv_rec *r, uint64_t at, int64_t now)
     return 1;
 }
 
-/* Looks at one record. *looked += its bytes. 1: did, 0: nothing to clean or no room, negative:
- * damage. */
+/* Records are read a few at a time, and their buckets fetched together. */
+#define GROUP 8
+
+/* Looks at up to GROUP records. *looked += their bytes. 1: did, 0: nothing to clean or no room,
+ * negative: damage. */
 static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
 {
-    uint64_t pos = kv_load_relaxed(&s->log.w[KV_LOG_CLEAN]),
-             tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]), at;
-    uint32_t id = kv_pos_id(pos), size;
-    kv_rec r;
-    int e;
+    uint64_t pos = kv_load_relaxed(&s->log.w[KV_LOG_CLEAN]);
+    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]);
+    uint64_t at[GROUP], next[GROUP], hash[GROUP], end;
+    kv_rec r[GROUP];
+    int e = 1, i, n;
 
-    if (id >= kv_pos_id(tail))
+    if (kv_pos_id(pos) >= kv_pos_id(tail))
         return 0;
-    size = kv_log_size_of(&s->log, id);
-    if (size == 0)
-        return KV_ECORRUPT;
-    /* Past the segment's last record kv_log_next goes on to the next segment by itself: the gap is
-     * the end. */
-    e = kv_log_next(&s->log, &pos, kv_pos(id + 1, KV_SEG_HEAD), &at, &r);
+    end = kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD);
+    for (n = 0; n < GROUP && (e = kv_log_next(&s->log, &pos, end, &at[n], &r[n])) == 1; n++) {
+        next[n] = pos;
+        hash[n] = kv_index_hash(s, kv_rec_index_ns(&r[n]), r[n].key, r[n].key_len);
+        kv_hash_prefetch(&s->region, hash[n]);
+    }
     if (e < 0)
         return e;
-    if (e == 0) {
-        kv_store(&s->log.w[KV_LOG_JUDGED], tail);
-        kv_store(&s->log.w[KV_LOG_CLEAN], kv_pos(id + 1, KV_SEG_HEAD));
-        return 1;
+    for (i = 0; i < n; i++) {
+        e = kv_index_short(s) ? 0 : judge(s, &r[i], hash[i], at[i], now);
+        if (e != 1)
+            return e;
+        *looked += next[i] - at[i];
+        kv_store(&s->log.w[KV_LOG_CLEAN], next[i]);
+        kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + 1);
     }
-    e = judge(s, &r, at, now);
-    if (e != 1)
-        return e;
-    *looked += pos - at;
-    kv_store(&s->log.w[KV_LOG_CLEAN], pos);
-    kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + 1);
+    if (n == 0) {
+        kv_store(&s->log.w[KV_LOG_JUDGED], tail);
+        kv_store(&s->log.w[KV_LOG_CLEAN], end);
+    }
     return 1;
 }
 
+/* In portions, so that most writes do nothing here. */
+#define PORTION 2048
+
 static void clean_share(kv_db *s, uint32_t bytes, int64_t now)
 {
-    uint64_t used = kv_log_used(&s->log), goal = kv_log_goal(s), over, budget, looked = 0;
+    uint64_t used, goal, over, budget, looked = 0;
     int n;
 
+    s->unclean += bytes;
+    if (kv_likely(s->unclean < PORTION))
+        return;
+    bytes = s->unclean > UINT32_MAX ? UINT32_MAX : (uint32_t)s->unclean;
+    s->unclean = 0;
+    used = kv_log_used(&s->log);
+    goal = kv_log_goal(s);
     if (used <= goal)
         return;
     over = (used - goal) * 64 / (goal | 1);
     budget = (uint64_t)bytes * (2 + (over > 6 ? 6 : over));
     for (n = 0; looked < budget && n < LOOKS_A_WRITE; n++)
-        if (kv_index_needs(s, 1, 0) || clean_step(s, now, &looked) != 1)
+        if (clean_step(s, now, &looked) != 1)
             break;
-}
-
-void kv_chores_prepare(kv_db *s)
-{
-    uint64_t pos, tail, at;
-    kv_rec r;
-    int i;
-
-    if (kv_log_used(&s->log) <= kv_log_goal(s))
-        return;
-    pos = kv_load(&s->log.w[KV_LOG_CLEAN]);
-    tail = kv_load(&s->log.w[KV_LOG_TAIL]);
-    for (i = 0; i < 4 && kv_pos_id(pos) < kv_pos_id(tail); i++) {
-        if (kv_log_next(&s->log, &pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD), &at, &r) != 1)
-            return;
-        kv_hash_prefetch(&s->region, kv_index_hash(s, kv_rec_index_ns(&r), r.key, r.key_len));
-    }
 }
 
 void kv_chores(kv_db *s, uint32_t bytes, int64_t now)
@@ -242,7 +237,7 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now)
     int i;
 
     for (i = 0; i < TIMERS_A_WRITE && kv_wheel_due(&s->region, now); i++)
-        if (kv_index_needs(s, 1, 0) || expire_step(s, now, &expired) != 1)
+        if (kv_index_short(s) || expire_step(s, now, &expired) != 1)
             break;
     if (expired)
         kv_store(kv_st(s, KV_ST_EXPIRED), kv_load_relaxed(kv_st(s, KV_ST_EXPIRED)) + expired);
@@ -263,7 +258,7 @@ static int tick_locked(kv_db *s, uint64_t max, int all, uint64_t *done, int *mor
     if (now > (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK)))
         kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
     for (i = 0; i < STEPS_A_LOCK && expired < max; i++) {
-        *need = kv_index_needs(s, 1, 0);
+        *need = kv_index_short(s);
         if (*need)
             break;
         e = kv_wheel_due(&s->region, now) ? expire_step(s, now, &expired) : 0;

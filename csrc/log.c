@@ -445,12 +445,12 @@ int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve)
     return m != 0 && (reserve || id < spares);
 }
 
-uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r, uint32_t size)
+uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
 {
-    uint32_t id = kv_pos_id(a->pos), off = kv_pos_off(a->pos);
+    uint32_t id = kv_pos_id(a->pos), off = kv_pos_off(a->pos), size = kv_rec_align(r->size);
     uint64_t m = mapping_of(l, id), before = a->pos, pos;
 
-    if (size_of(m) - off < kv_rec_align(size)) {
+    if (kv_unlikely(size_of(m) - off < size)) {
         m = mapping_of(l, ++id);
         kv_store(&l->w[KV_LOG_CLAIM], kv_pos(id, KV_SEG_HEAD));
         if (!KV_IS_BUG(4))
@@ -460,10 +460,10 @@ uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r, uint32_t size)
         off = KV_SEG_HEAD;
     }
     pos = kv_pos(id, off);
-    kv_store(&l->w[KV_LOG_CLAIM], pos + kv_rec_align(size));
-    kv_rec_encode(r, size, kv_rec_seed(head_of(m)->salt, off), base_of(m) + off);
+    kv_store(&l->w[KV_LOG_CLAIM], pos + size);
+    kv_rec_encode(r, kv_rec_seed(head_of(m)->salt, off), base_of(m) + off);
     a->last = pos;
-    a->pos = pos + kv_rec_align(size);
+    a->pos = pos + size;
     return pos;
 }
 
@@ -635,7 +635,9 @@ int kv_log_next(kv_log *l, uint64_t *pos, uint64_t end, uint64_t *at, kv_rec *ou
             *pos = *at + kv_rec_align(kv_rec_peek_len(base_of(m) + off));
             return 1;
         }
-        if (id == kv_pos_id(end))
+        /* No record here: the segment's end, if the next one says so. */
+        m = id < kv_pos_id(end) ? mapping_of(l, id + 1) : 0;
+        if (m == 0 || (head_of(m)->prev != kv_pos(id, off) && !KV_IS_BUG(4)))
             return kv_fail(KV_ECORRUPT, "%s: damaged record in segment %u at %u",
                            kv_dir_path(l->dir), (unsigned)id, (unsigned)off);
         id++;

@@ -71,7 +71,7 @@ typedef struct kv_log {
                         mapped */
     uint64_t store_id;
     int writable;
-    int huge;         /* map with large pages; not where single records are synced */
+    int huge;        /* map with large pages; not where single records are synced */
     kv_mutex *mutex; /* guards mapping and `idle` */
     uint64_t
         *idle; /* address | log2 size of mappings whose segments were retired; reused in place */
@@ -148,7 +148,7 @@ void kv_log_begin(kv_log *l, kv_append *a);
 int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve);
 /* Writes a record behind the tail, invisible; returns its position. The caller has checked that it
  * fits. */
-uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r, uint32_t size);
+uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r);
 /* Publishes the tail: everything appended since kv_log_begin is committed. */
 void kv_log_commit(kv_log *l, kv_append *a);
 /* After a writer's death: zeroes what was claimed but not published. Idempotent, may be

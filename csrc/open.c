@@ -246,7 +246,6 @@ static int rewrite(kv_db *s, uint64_t pos)
     kv_append a;
     kv_found f;
     kv_rec r;
-    uint32_t size;
     int e = kv_log_peek(&s->log, kv_pos_addr(pos), &r);
 
     if (e != KV_OK)
@@ -256,20 +255,19 @@ static int rewrite(kv_db *s, uint64_t pos)
     if (e != KV_OK || !f.there || f.addr != kv_pos_addr(pos))
         return e ? e : KV_ECORRUPT;
     r.more = 0;
-    size = kv_rec_size(&r);
     for (;;) {
         kv_log_begin(&s->log, &a);
         a.next_rev = *kv_st(s, KV_ST_REV) + 1;
         a.next_ns = *kv_st(s, KV_ST_NEXT_NS);
         a.time = (int64_t)*kv_st(s, KV_ST_CLOCK);
-        if (kv_log_fit(&s->log, &a, size, 0))
+        if (kv_log_fit(&s->log, &a, r.size, 0))
             break;
         e = kv_log_prepare(&s->log, KV_SEG_MAX);
         if (e != KV_OK)
             return e;
     }
     kv_log_begin(&s->log, &a);
-    pos = kv_log_append(&s->log, &a, &r, size);
+    pos = kv_log_append(&s->log, &a, &r);
     kv_log_commit(&s->log, &a);
     kv_index_move(s, &f, pos, a.pos);
     return KV_OK;

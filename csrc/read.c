@@ -67,7 +67,7 @@ int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
     return kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
 }
 
-static int live(kv_db *s, const kv_rec *r)
+static inline int live(kv_db *s, const kv_rec *r)
 {
     return r->expires == 0 || r->expires > kv_store_now(s);
 }
@@ -189,42 +189,49 @@ static int check_key(const char *key, size_t len)
 static int current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
 {
     int64_t id;
-    int e = check_key(key, len);
+    int e = kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY) ? check_key(key, len) : KV_OK;
 
-    if (e != KV_OK || (e = kv_enter(ns->h)) != KV_OK)
+    if (kv_unlikely(e != KV_OK || (e = kv_enter(ns->h)) != KV_OK))
         return e;
     id = kv_ns_resolve(ns);
-    if (id <= 0)
+    if (kv_unlikely(id <= 0))
         return id ? (int)id : KV_ENOTFOUND;
     e = kv_read(ns->h->s, (uint32_t)id, kv_hash_key(ns->seed0, ns->seed1, (uint32_t)id, key, len),
                 key, (uint32_t)len, &ns->scratch, r, NULL);
-    if (e == KV_OK && !live(ns->h->s, r))
-        e = KV_ENOTFOUND;
-    return e;
+    return kv_likely(e == KV_OK) && !live(ns->h->s, r) ? KV_ENOTFOUND : e;
+}
+
+/* A large value may have been superseded and its file be gone: the key is looked up again. */
+static KV_NOINLINE int get_blob(kv_ns *ns, const char *key, size_t len, kv_rec *r, kv_record *out)
+{
+    kv_record got;
+    int e = KV_OK, tries;
+
+    for (tries = 0; e == KV_OK && tries < RETRIES; tries++) {
+        e = kv_record_fill(ns->h->s, r, &ns->blob, &got);
+        if (e == KV_OK)
+            *out = got;
+        if (e != KV_ENOTFOUND)
+            return e;
+        e = current(ns, key, len, r);
+    }
+    return e != KV_OK ? e
+                      : kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
+                                kv_dir_path(ns->h->s->dir));
 }
 
 int kv_get(kv_ns *ns, const char *key, size_t len, kv_record *out)
 {
-    kv_record got;
     kv_rec r;
-    int e, tries;
+    int e;
 
     shrink(&ns->scratch);
     shrink(&ns->blob);
-    for (tries = 0;; tries++) {
-        e = current(ns, key, len, &r);
-        if (e != KV_OK)
-            return e;
-        e = kv_record_fill(ns->h->s, &r, &ns->blob, &got);
-        if (e == KV_ENOTFOUND && tries < RETRIES)
-            continue;
-        if (e == KV_ENOTFOUND)
-            return kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
-                           kv_dir_path(ns->h->s->dir));
-        if (e == KV_OK)
-            *out = got;
+    e = current(ns, key, len, &r);
+    if (kv_unlikely(e != KV_OK))
         return e;
-    }
+    return kv_unlikely(r.blob) ? get_blob(ns, key, len, &r, out)
+                               : kv_record_fill(ns->h->s, &r, &ns->blob, out);
 }
 
 int kv_exists(kv_ns *ns, const char *key, size_t len)
@@ -250,10 +257,11 @@ int64_t kv_ns_resolve(kv_ns *ns)
     kv_rec r;
     int e;
 
-    if (kv_likely(ns->id != 0) && kv_ns_state(ns->h->s, ns->id) == KV_NAME_LIVE)
+    if (kv_likely(ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE))
         return ns->id;
     e = read_name(ns->h->s, ns->name, ns->name_len, &ns->scratch, &r);
     ns->id = e == KV_OK ? r.ns : 0;
+    ns->state = e == KV_OK ? kv_ns_state_word(ns->h->s, ns->id) : NULL;
     return e == KV_OK || e == KV_ENOTFOUND ? (int64_t)ns->id : e;
 }
 
@@ -493,10 +501,9 @@ static int settle(kv_iter *it)
             it->next_len = it->done ? 0 : it->leaf.lower_len;
             memcpy(it->next, it->leaf.lower, it->next_len);
         } else {
-            it->done =
-                !it->leaf.has_upper ||
-                (it->has_high &&
-                 compare(it->leaf.upper, it->leaf.upper_len, it->high, it->high_len) >= 0);
+            it->done = !it->leaf.has_upper ||
+                       (it->has_high &&
+                        compare(it->leaf.upper, it->leaf.upper_len, it->high, it->high_len) >= 0);
             it->next_len = it->done ? 0 : it->leaf.upper_len;
             memcpy(it->next, it->leaf.upper, it->next_len);
         }
@@ -600,7 +607,8 @@ int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n)
     return KV_OK;
 }
 
-/* ---- cursors: base64url of a MAC and the key, so that nothing but a key of this listing can be smuggled in  */
+/* ---- cursors: base64url of a MAC and the key, so that nothing but a key of this listing can be
+ * smuggled in  */
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 

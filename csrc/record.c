@@ -50,26 +50,22 @@ static uint8_t flags_of(const kv_rec *r)
     return f;
 }
 
-static uint32_t head_size(uint8_t f)
+/* Bytes before the key, by flags. */
+#define HEAD_OF(f)                                                                                 \
+    (16 + ((f)&WIDE ? 16 : 9) + ((f)&HAS_EXPIRES ? ((f)&WIDE_EXPIRES ? 8 : 4) : 0) +               \
+     ((f)&HAS_ARMED ? ((f)&WIDE_EXPIRES ? 8 : 4) : 0) + ((f)&HAS_BIRTH ? ((f)&WIDE ? 16 : 8) : 0) + \
+     ((f)&HAS_META ? 2 : 0))
+#define HEADS_4(f)  HEAD_OF(f), HEAD_OF((f) + 1), HEAD_OF((f) + 2), HEAD_OF((f) + 3)
+#define HEADS_16(f) HEADS_4(f), HEADS_4((f) + 4), HEADS_4((f) + 8), HEADS_4((f) + 12)
+
+static const uint8_t head_size[ALL_FLAGS + 1] = {HEADS_16(0), HEADS_16(16), HEADS_16(32),
+                                                 HEADS_16(48)};
+
+uint32_t kv_rec_measure(kv_rec *r)
 {
-    uint32_t n = 16 + (f & WIDE ? 16 : 9);
+    uint64_t n = (uint64_t)head_size[flags_of(r)] + r->key_len + r->value_len + r->meta_len;
 
-    if (f & HAS_EXPIRES)
-        n += f & WIDE_EXPIRES ? 8 : 4;
-    if (f & HAS_ARMED)
-        n += f & WIDE_EXPIRES ? 8 : 4;
-    if (f & HAS_BIRTH)
-        n += f & WIDE ? 16 : 8;
-    if (f & HAS_META)
-        n += 2;
-    return n;
-}
-
-uint32_t kv_rec_size(const kv_rec *r)
-{
-    uint64_t n = (uint64_t)head_size(flags_of(r)) + r->key_len + r->value_len + r->meta_len;
-
-    return n > KV_REC_MAX ? 0 : (uint32_t)n;
+    return r->size = n > KV_REC_MAX ? 0 : (uint32_t)n;
 }
 
 static char *put(char *p, uint64_t v, unsigned bytes)
@@ -78,34 +74,38 @@ static char *put(char *p, uint64_t v, unsigned bytes)
     return p + bytes;
 }
 
-static uint64_t take(const char **p, unsigned bytes)
+static uint64_t load(const char *p, int wide)
 {
     uint64_t v = 0;
 
-    memcpy(&v, *p, bytes);
-    *p += bytes;
+    if (wide)
+        memcpy(&v, p, 8);
+    else
+        memcpy(&v, p, 4);
     return v;
 }
 
 /* The header is built in a local buffer, so that the shared bytes are written once, in order. */
-void kv_rec_encode(const kv_rec *r, uint32_t size, uint32_t seed, char *to)
+void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
 {
     char head[KV_REC_MAX_HEAD];
     uint8_t f = flags_of(r);
     unsigned wide = f & WIDE ? 8 : 4, wide_exp = f & WIDE_EXPIRES ? 8 : 4;
-    char *p = head + 4;
-    uint32_t crc, n;
+    uint32_t crc, n, size = r->size;
+    char *p;
 
-    p = put(p, size | (uint32_t)r->kind << 24, 4);
-    *p++ = (char)f;
-    *p++ = (char)(r->type | (r->blob ? KV_REC_BLOB : 0) | (r->more ? KV_REC_MORE : 0));
-    p = put(p, r->key_len, 2);
-    p = put(p, r->ns, 4);
-    p = put(p, r->rev, wide);
-    if (f & WIDE)
-        p = put(p, (uint64_t)r->updated, 8);
-    else
-        p = put(p, (uint64_t)(r->updated - EPOCH_2020), 5);
+    put(head + 4, size | (uint32_t)r->kind << 24, 4);
+    head[8] = (char)f;
+    head[9] = (char)(r->type | (r->blob ? KV_REC_BLOB : 0) | (r->more ? KV_REC_MORE : 0));
+    put(head + 10, r->key_len, 2);
+    put(head + 12, r->ns, 4);
+    if (kv_likely(!(f & WIDE))) {
+        put(head + 16, r->rev, 4);
+        p = put(head + 20, (uint64_t)(r->updated - EPOCH_2020), 5);
+    } else {
+        put(head + 16, r->rev, 8);
+        p = put(head + 24, (uint64_t)r->updated, 8);
+    }
     if (f & HAS_EXPIRES)
         p = put(p, (uint64_t)(r->expires - r->updated), wide_exp);
     if (f & HAS_ARMED)
@@ -118,6 +118,7 @@ void kv_rec_encode(const kv_rec *r, uint32_t size, uint32_t seed, char *to)
         p = put(p, r->meta_len, 2);
     n = (uint32_t)(p - head);
     kv_test_store();
+    memset(to + size, 0, kv_rec_align(size) - size);
     memcpy(to + n, r->key, r->key_len);
     if (r->value_len)
         memcpy(to + n + r->key_len, r->value, r->value_len);
@@ -125,58 +126,80 @@ void kv_rec_encode(const kv_rec *r, uint32_t size, uint32_t seed, char *to)
         memcpy(to + n + r->key_len + r->value_len, r->meta, r->meta_len);
     kv_test_store(); /* a writer may die with any part of this done */
     memcpy(to + 4, head + 4, n - 4);
-    memset(to + size, 0, kv_rec_align(size) - size);
     crc = kv_crc32c(seed, to + 4, size - 4);
     memcpy(to, &crc, 4);
 }
 
 int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
 {
-    const char *p = at;
     uint32_t crc, word, size, n;
+    uint16_t key_len;
     uint8_t f, type;
-    unsigned wide, wide_exp;
+    const char *p;
 
-    if (avail < KV_REC_MIN)
+    if (kv_unlikely(avail < KV_REC_MIN))
         return KV_ECORRUPT;
-    crc = (uint32_t)take(&p, 4);
-    word = (uint32_t)take(&p, 4);
+    memcpy(&crc, at, 4);
+    memcpy(&word, at + 4, 4);
     size = word & 0xffffff;
-    if (size < KV_REC_MIN || size > avail)
+    if (kv_unlikely(size < KV_REC_MIN || size > avail))
         return KV_ECORRUPT;
-    if (!KV_IS_BUG(6) && kv_crc32c(seed, at + 4, size - 4) != crc)
+    if (kv_unlikely(!KV_IS_BUG(6) && kv_crc32c(seed, at + 4, size - 4) != crc))
         return KV_ECORRUPT;
+    f = (uint8_t)at[8];
+    type = (uint8_t)at[9];
+    memcpy(&key_len, at + 10, 2);
     r->kind = (uint8_t)(word >> 24);
-    f = (uint8_t)*p++;
-    type = (uint8_t)*p++;
-    r->key_len = (uint32_t)take(&p, 2);
-    r->ns = (uint32_t)take(&p, 4);
-    n = head_size(f);
-    if (r->kind < KV_REC_PUT || r->kind > KV_REC_DROP || f & ~ALL_FLAGS ||
-        (f & HAS_ARMED && !(f & HAS_EXPIRES)) || r->key_len > KV_MAX_KEY || n + r->key_len > size)
+    if (kv_unlikely((unsigned)r->kind - KV_REC_PUT > KV_REC_DROP - KV_REC_PUT || f > ALL_FLAGS ||
+                    (f & (HAS_ARMED | HAS_EXPIRES)) == HAS_ARMED || key_len > KV_MAX_KEY))
         return KV_ECORRUPT;
-    wide = f & WIDE ? 8 : 4;
-    wide_exp = f & WIDE_EXPIRES ? 8 : 4;
+    n = head_size[f];
+    if (kv_unlikely(n + key_len > size))
+        return KV_ECORRUPT;
+    memcpy(&r->ns, at + 12, 4);
     r->type = type & 15;
-    r->blob = (type & KV_REC_BLOB) != 0;
-    r->more = (type & KV_REC_MORE) != 0;
-    r->rev = take(&p, wide);
-    r->updated = f & WIDE ? (int64_t)take(&p, 8) : (int64_t)take(&p, 5) + EPOCH_2020;
-    /* Sums wrap rather than overflow: a forged record must not be undefined behaviour. */
-    r->expires = f & HAS_EXPIRES ? (int64_t)((uint64_t)r->updated + take(&p, wide_exp)) : 0;
-    r->armed = f & HAS_ARMED ? (int64_t)((uint64_t)r->updated + take(&p, wide_exp)) : r->expires;
+    r->blob = type / KV_REC_BLOB & 1;
+    r->more = type / KV_REC_MORE & 1;
+    r->size = size;
+    r->key_len = key_len;
+    r->rev = load(at + 16, f & WIDE);
+    if (kv_likely(!(f & WIDE))) {
+        r->updated = (int64_t)(load(at + 20, 0) | (uint64_t)(uint8_t)at[24] << 32) + EPOCH_2020;
+        p = at + 25;
+    } else {
+        r->updated = (int64_t)load(at + 24, 1);
+        p = at + 32;
+    }
     r->created = r->updated;
     r->id = r->rev;
-    if (f & HAS_BIRTH) {
-        r->created = (int64_t)((uint64_t)r->updated - take(&p, wide));
-        r->id = r->rev - take(&p, wide);
+    r->expires = 0;
+    r->armed = 0;
+    r->meta_len = 0;
+    /* Sums wrap rather than overflow: a forged record must not be undefined behaviour. */
+    if (f & HAS_EXPIRES) {
+        r->armed = r->expires = (int64_t)((uint64_t)r->updated + load(p, f & WIDE_EXPIRES));
+        p += f & WIDE_EXPIRES ? 8 : 4;
+        if (f & HAS_ARMED) {
+            r->armed = (int64_t)((uint64_t)r->updated + load(p, f & WIDE_EXPIRES));
+            p += f & WIDE_EXPIRES ? 8 : 4;
+        }
     }
-    r->meta_len = f & HAS_META ? (uint32_t)take(&p, 2) : 0;
-    if (n + r->key_len + r->meta_len > size || r->meta_len > KV_MAX_META)
-        return KV_ECORRUPT;
-    r->value_len = size - n - r->key_len - r->meta_len;
-    r->key = p;
-    r->value = p + r->key_len;
+    if (f & HAS_BIRTH) {
+        r->created = (int64_t)((uint64_t)r->updated - load(p, f & WIDE));
+        r->id = r->rev - load(p + (f & WIDE ? 8 : 4), f & WIDE);
+        p += f & WIDE ? 16 : 8;
+    }
+    if (f & HAS_META) {
+        uint16_t meta_len;
+
+        memcpy(&meta_len, p, 2);
+        r->meta_len = meta_len;
+        if (n + key_len + meta_len > size || meta_len > KV_MAX_META)
+            return KV_ECORRUPT;
+    }
+    r->value_len = size - n - key_len - r->meta_len;
+    r->key = at + n;
+    r->value = r->key + key_len;
     r->meta = r->value + r->value_len;
     return KV_OK;
 }

@@ -58,6 +58,7 @@ typedef struct kv_rec {
                         say */
     const char *key, *value, *meta;
     uint32_t key_len, value_len, meta_len;
+    uint32_t size; /* bytes on the log, without padding; set by decoding and by kv_rec_measure */
 } kv_rec;
 
 static inline uint32_t kv_rec_align(uint32_t n)
@@ -74,10 +75,10 @@ static inline uint32_t kv_rec_peek_len(const char *p)
     return __atomic_load_n((const uint32_t *)(const void *)(p + 4), __ATOMIC_RELAXED) & 0xffffff;
 }
 
-/* Bytes of the encoded record, without padding; 0: over KV_REC_MAX. */
-uint32_t kv_rec_size(const kv_rec *r);
-/* Encodes into `to`: kv_rec_align(size) bytes, the padding zeroed. */
-void kv_rec_encode(const kv_rec *r, uint32_t size, uint32_t seed, char *to);
+/* Sets and returns the size of the encoded record; 0: over KV_REC_MAX. */
+uint32_t kv_rec_measure(kv_rec *r);
+/* Encodes into `to` a record that was measured: kv_rec_align(size) bytes, the padding zeroed. */
+void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to);
 /* Reads the record that begins at p; avail: bytes readable there. KV_OK, or KV_ECORRUPT when it is
  * none. Pointers lead into p. */
 int kv_rec_decode(const char *p, uint32_t avail, uint32_t seed, kv_rec *out);

@@ -79,6 +79,8 @@ typedef struct kv_db {
     int64_t synced_at; /* monotonic ns of the last interval sync; under the maintenance lock */
     kv_dead_blob dead[KV_DEAD_BLOBS]; /* under `mutex` */
     uint32_t deads;
+    uint64_t
+        unclean; /* bytes appended since the cleaner last had its share; under the writer lock */
     uint64_t sleeping;   /* 1: the helper waits until it is woken */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     uint64_t retried, replayed, cut_bytes;
@@ -97,7 +99,8 @@ struct kv {
 struct kv_ns {
     kv *h;
     uint64_t seed0, seed1;
-    uint32_t id; /* 0: not there when last looked */
+    const uint64_t *state; /* of namespace id; never unmapped while the store is open */
+    uint32_t id;           /* 0: not there when last looked */
     uint32_t name_len;
     char name[KV_MAX_NAME + 1];
     kv_scratch scratch; /* the record handed out */
@@ -158,6 +161,7 @@ int kv_index_forget(kv_db *s, kv_found *f);
 /* The cleaner moved a record: swings its slot. */
 void kv_index_move(kv_db *s, kv_found *f, uint64_t pos, uint64_t next);
 uint32_t kv_ns_state(kv_db *s, uint32_t ns);
+const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns);    /* NULL: damage */
 uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: damage */
 void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
 
@@ -165,6 +169,20 @@ void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
 enum { KV_NEED_LOG = 1 << 8, KV_NEED_RESERVE = 1 << 9 };
 /* Nodes for `writes` more keys whose keys have `bytes` bytes in all: 0, or a mask of 1 << space. */
 uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes);
+/* The same for one more key, in a few loads where there is plenty. */
+static inline uint32_t kv_index_short(kv_db *s)
+{
+    kv_region *r = &s->region;
+
+    if (kv_likely(kv_region_room(r, KV_NODES) >= 64 && kv_region_room(r, KV_OVERFLOW) >= 4 &&
+                  kv_region_room(r, KV_TIMERS) >= 8 &&
+                  kv_load_relaxed(&r->head->ready[KV_NAMES]) >=
+                      2 * kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS)) + 2))
+        return 0;
+    return kv_index_needs(s, 1, KV_MAX_KEY);
+}
+/* Finds the slot that holds exactly `addr`, without reading a record. */
+int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f);
 
 /* Takes the writer lock, recovering from a dead owner or an unfinished transaction. */
 int kv_lock_writer(kv *h);
@@ -177,9 +195,6 @@ int kv_recover(kv_db *s);
 /* What a write does beside itself: due timers, a bucket split, and cleaning in proportion to the
  * `bytes` it appended. */
 void kv_chores(kv_db *s, uint32_t bytes, int64_t now);
-/* Outside the lock, before a write: brings what the cleaner will look at next into the
- * cache. */
-void kv_chores_prepare(kv_db *s);
 /* Up to max items expired or cleaned, in short holds of the lock. all: cleans everything before the
  * head, needed or not. */
 int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done);

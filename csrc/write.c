@@ -79,9 +79,9 @@ static void prepare_append(kv_db *s, kv_append *a, int64_t now)
 }
 
 /* Appends one record, commits and applies it. Room was checked. */
-static int commit_one(kv_db *s, kv_append *a, kv_found *f, const kv_rec *r, uint32_t size)
+static int commit_one(kv_db *s, kv_append *a, kv_found *f, const kv_rec *r)
 {
-    uint64_t pos = kv_log_append(&s->log, a, r, size);
+    uint64_t pos = kv_log_append(&s->log, a, r);
 
     kv_log_commit(&s->log, a);
     return kv_index_apply(s, f, r, pos, a->pos);
@@ -117,6 +117,12 @@ static int name_record(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, i
     return KV_OK;
 }
 
+static void adopt_name(kv_db *s, kv_ns *ns, uint32_t id)
+{
+    ns->id = id;
+    ns->state = kv_ns_state_word(s, id);
+}
+
 /* Makes sure the namespace exists; desc not NULL: has that description. Holds the lock throughout;
  * *need as kv_make_room. */
 static int ensure_name(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, int create,
@@ -136,22 +142,22 @@ static int ensure_name(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, i
         return kv_fail(KV_EFULL, "%s: no namespace ids are left", kv_dir_path(s->dir));
     if (e == 1 && (desc == NULL || (f.rec.value_len == desc_len &&
                                     (desc_len == 0 || memcmp(f.rec.value, desc, desc_len) == 0)))) {
-        ns->id = r.ns;
+        adopt_name(s, ns, r.ns);
         return KV_OK;
     }
     prepare_append(s, &a, now);
     a.next_rev++;
     a.next_ns = r.ns >= a.next_ns ? (uint64_t)r.ns + 1 : a.next_ns;
-    size = kv_rec_size(&r);
+    size = kv_rec_measure(&r);
     *need = kv_index_needs(s, 1, KV_MAX_NAME);
     if (!kv_log_fit(&s->log, &a, size, 0))
         *need |= KV_NEED_LOG;
     if (*need)
         return KV_OK;
     kv_log_begin(&s->log, &a);
-    e = commit_one(s, &a, &f, &r, size);
+    e = commit_one(s, &a, &f, &r);
     if (e == KV_OK)
-        ns->id = r.ns;
+        adopt_name(s, ns, r.ns);
     return e;
 }
 
@@ -186,7 +192,7 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     int e;
 
     w->now = tick_clock(s);
-    if (w->ns->id == 0 || kv_ns_state(s, w->ns->id) != KV_NAME_LIVE) {
+    if (kv_unlikely(w->ns->state == NULL || kv_load(w->ns->state) != KV_NAME_LIVE)) {
         e = ensure_name(s, w->ns, NULL, 0, !w->drops_space, w->now, need);
         if (e != KV_OK || *need)
             return e;
@@ -214,16 +220,16 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
         if (e != KV_OK)
             return e;
     }
-    size = kv_rec_size(r);
+    size = kv_rec_measure(r);
     prepare_append(s, &a, w->now);
     a.next_rev++;
-    *need = kv_index_needs(s, 1, w->len);
+    *need = kv_index_short(s);
     if (!kv_log_fit(&s->log, &a, size, w->drops_space))
         *need |= w->drops_space ? KV_NEED_RESERVE : KV_NEED_LOG;
     if (*need)
         return KV_OK;
     kv_log_begin(&s->log, &a);
-    e = commit_one(s, &a, &w->f, r, size);
+    e = commit_one(s, &a, &w->f, r);
     if (e != KV_OK)
         return e;
     if (w->f.there)
@@ -243,7 +249,6 @@ static int write_key(write *w)
 
     for (;;) {
         need = 0;
-        kv_chores_prepare(h->s);
         e = kv_lock_writer(h);
         if (e != KV_OK)
             return e;
@@ -844,7 +849,7 @@ static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, ui
     r.key_len = len;
     r.rev = r.id = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
     r.created = r.updated = now;
-    size = kv_rec_size(&r);
+    size = kv_rec_measure(&r);
     prepare_append(s, &a, now);
     a.next_rev++;
     if (!kv_log_fit(&s->log, &a, size, 1)) {
@@ -854,7 +859,7 @@ static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, ui
     words = kv_ns_words(s, r.ns, &at);
     *keys = words ? words[KV_NAME_KEYS] : 0;
     kv_log_begin(&s->log, &a);
-    e = commit_one(s, &a, &f, &r, size);
+    e = commit_one(s, &a, &f, &r);
     *end = a.pos;
     return e;
 }
@@ -1048,7 +1053,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     size_t i;
     int e = KV_OK;
 
-    if (ns->id == 0 || kv_ns_state(s, ns->id) != KV_NAME_LIVE) {
+    if (ns->state == NULL || kv_load(ns->state) != KV_NAME_LIVE) {
         e = ensure_name(s, ns, NULL, 0, 1, now, need);
         if (e != KV_OK || *need)
             return e;
@@ -1062,7 +1067,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
         e = decide_item(ns, b, i, *rev + i, now, &data);
         if (e != KV_OK)
             return e;
-        b->sizes[i] = kv_rec_size(&b->recs[i]);
+        b->sizes[i] = kv_rec_measure(&b->recs[i]);
         written += kv_rec_align(b->sizes[i]);
         if (!(*need & KV_NEED_LOG) && !kv_log_fit(&s->log, &a, b->sizes[i], 0))
             *need |= KV_NEED_LOG;
@@ -1075,7 +1080,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     kv_log_begin(&s->log, &a);
     pos = a.pos;
     for (i = 0; i < b->n; i++)
-        kv_log_append(&s->log, &a, &b->recs[i], b->sizes[i]);
+        kv_log_append(&s->log, &a, &b->recs[i]);
     kv_log_commit(&s->log, &a);
     /* From the log, as recovery would: the records are where they are, also across segments. */
     for (next = pos; e == KV_OK && (e = kv_log_next(&s->log, &next, a.pos, &pos, &r)) == 1;) {
@@ -1117,7 +1122,6 @@ int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev, size_t
         e = batch_check(ns, &b);
     while (e == KV_OK) {
         need = 0;
-        kv_chores_prepare(h->s);
         e = kv_lock_writer(h);
         if (e != KV_OK)
             break;
