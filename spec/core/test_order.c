@@ -229,7 +229,7 @@ static int whole(void)
 
 /* ---- kinds of keys ---- */
 
-enum { DIGITS, ANY, DEEP, LARGE, MIXED, SPACES, TINY, KINDS };
+enum { DIGITS, ANY, DEEP, LARGE, MIXED, SPACES, TINY, HALVES, PAIRS, KINDS };
 
 static void make_key(key *k, int kind)
 {
@@ -264,6 +264,18 @@ static void make_key(key *k, int kind)
     case SPACES: /* many namespaces */
         ns = 1 + below(below(2) ? 5 : 300);
         len = (uint32_t)sprintf((char *)b, "%u", below(50));
+        break;
+    case HALVES: /* two fit a leaf, one more in between makes three leaves */
+        len = below(3) ? 475 + below(10) : KV_MAX_KEY;
+        for (i = 0; i < len; i++)
+            b[i] = (unsigned char)chance();
+        break;
+    case PAIRS: /* separators that are long and share nothing */
+        len = KV_MAX_KEY - below(30);
+        b[0] = (unsigned char)below(60);
+        memset(b + 1, b[0], len - 1);
+        for (i = len - 4; i < len; i++)
+            b[i] = (unsigned char)('a' + below(2));
         break;
     default: /* as many as possible in a node */
         len = 1 + below(2);
@@ -779,7 +791,7 @@ int main(void)
     empty();
     no_room();
     for (kind = 0; kind < KINDS; kind++)
-        random_steps(kind, dose(kind == LARGE || kind == DEEP ? 250 : 500));
+        random_steps(kind, dose(kind == LARGE || kind == DEEP || kind >= HALVES ? 250 : 500));
     in_order(0);
     in_order(1);
     in_turn();

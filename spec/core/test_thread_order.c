@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_thread_order.c - readers of the key order beside a writer that also dies and is undone.
+ *
+ * A key that is there throughout is met exactly once by every listing, in order, in both
+ * directions; one that never was is not met. The writer is kept short of nodes, so that they are
+ * reused at once.
+ */
+#define _GNU_SOURCE
+#include "order.h"
+#include "check.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Of four keys the first stays, the second and third come and go, the fourth never was. */
+#define KEYS 6000
+
+static uint64_t seed = 20260101;
+static uint64_t stopping, lists;
+static kv_dir *dir;
+static kv_region *region;
+static jmp_buf death;
+
+static uint64_t chance(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+static size_t make_key(unsigned char *out, int i)
+{
+    memcpy(out, "\0\0\0\1", 4);
+    return 4 + (size_t)sprintf((char *)out + 4, "%d:%0*d", i / 100, 1 + i % 100 / 3, i);
+}
+
+static int number(const unsigned char *key, size_t len)
+{
+    unsigned char again[KV_ORDER_KEY];
+    char text[KV_ORDER_KEY + 1], *colon;
+    int i;
+
+    if (len < 5)
+        return -1;
+    memcpy(text, key + 4, len - 4);
+    text[len - 4] = 0;
+    colon = strchr(text, ':');
+    i = colon ? (int)strtol(colon + 1, NULL, 10) : -1;
+    if (i < 0 || i >= KEYS || make_key(again, i) != len || memcmp(again, key, len) != 0)
+        return -1;
+    return i;
+}
+
+/* One listing; 0: it broke the promise. */
+static int list(kv_region *r, int before)
+{
+    static const unsigned char none[1];
+    unsigned char bound[KV_ORDER_KEY], out[KV_ORDER_KEY], last[KV_ORDER_KEY];
+    size_t len = 0, last_len = 0;
+    int stayed = 0, more = 1;
+    kv_leaf leaf;
+
+    while (more) {
+        const unsigned char *from = len ? bound : before ? NULL : none;
+        int i, at;
+
+        if (kv_order_read(r, from, len, before, &leaf) != KV_OK) {
+            fprintf(stderr, "%s\n", kv_message());
+            return 0;
+        }
+        /* The leaf may reach beyond the bound, should two have become one meanwhile. */
+        at = len ? kv_leaf_find(&leaf, bound, len) : before ? leaf.count : 0;
+        for (i = before ? at - 1 : at; before ? i >= 0 : i < leaf.count; i += before ? -1 : 1) {
+            size_t n = kv_leaf_key(&leaf, i, out);
+            int k = number(out, n), c;
+
+            if (k < 0 || k % 4 == 3)
+                return 0;
+            c = memcmp(last, out, last_len < n ? last_len : n);
+            if (c == 0)
+                c = (last_len > n) - (last_len < n);
+            if (last_len && (before ? c <= 0 : c >= 0))
+                return 0;
+            memcpy(last, out, n);
+            last_len = n;
+            stayed += k % 4 == 0;
+        }
+        more = before ? leaf.has_lower : leaf.has_upper;
+        len = before ? leaf.lower_len : leaf.upper_len;
+        if (more)
+            memcpy(bound, before ? leaf.lower : leaf.upper, len);
+    }
+    return stayed == KEYS / 4;
+}
+
+static void *read_all(void *own)
+{
+    kv_region mine, *r = region;
+    uint64_t bad = 0;
+
+    /* One reader as another process would have it, one on the writer's own mapping. */
+    if (own) {
+        if (kv_region_attach(&mine, dir, "order", 0) != KV_OK)
+            return (void *)1;
+        r = &mine;
+    }
+    while (!kv_load(&stopping)) {
+        bad += !list(r, 0);
+        bad += !list(r, 1);
+        __atomic_fetch_add(&lists, 2, __ATOMIC_RELAXED);
+    }
+    if (own)
+        kv_region_close(&mine);
+    return bad ? (void *)1 : NULL;
+}
+
+static void die(void)
+{
+    longjmp(death, 1);
+}
+
+/* Puts a key or takes it away; sometimes dies on the way, and is undone. */
+static int toggle(int i, unsigned char *there)
+{
+    unsigned char key[KV_ORDER_KEY];
+    size_t len = make_key(key, i);
+    uint64_t *ready = &region->head->ready[KV_NODES], real = kv_load(ready);
+    volatile int rc = KV_OK, died = 1;
+
+    if (kv_region_room(region, KV_NODES) < kv_order_room(region)) {
+        rc = kv_region_grow(region, KV_NODES, kv_order_room(region));
+        real = kv_load(ready);
+    }
+    __atomic_store_n(ready, region->head->used[KV_NODES] + kv_order_room(region), __ATOMIC_RELEASE);
+    if (rc == KV_OK && setjmp(death) == 0) {
+        kv_test_die_at = chance() % 4 == 0 ? 1 + (int64_t)(chance() % 40) : 0;
+        kv_txn_begin(region);
+        rc = there[i] ? kv_order_remove(region, key, len) : kv_order_insert(region, key, len);
+        kv_txn_end(region);
+        died = 0;
+    }
+    kv_test_die_at = 0;
+    if (died) {
+        int undone = 0;
+
+        if (rc == KV_OK && kv_txn_undo(region, &undone) != KV_OK)
+            rc = KV_ECORRUPT;
+        /* Death at the last store, which leaves nothing to undo, is after the end; death before the
+         * first entry is too, but nothing has happened: look. */
+        if (!undone) {
+            kv_leaf leaf;
+            unsigned char out[KV_ORDER_KEY];
+            int at, now;
+
+            kv_order_read(region, key, len, 0, &leaf);
+            at = kv_leaf_find(&leaf, key, len);
+            now = at < leaf.count && kv_leaf_key(&leaf, at, out) == len && !memcmp(out, key, len);
+            there[i] = (unsigned char)now;
+        }
+    } else {
+        there[i] = !there[i];
+    }
+    __atomic_store_n(ready, real, __ATOMIC_RELEASE);
+    return rc == KV_OK;
+}
+
+int main(void)
+{
+    kv_dir_options o = {1, 0600, 0, 0};
+    const char *given = getenv("SEED");
+    int made, i, bad = 0, steps = getenv("KV_SHORT") ? 3000 : getenv("KV_LONG") ? 5000000 : 100000;
+    unsigned char *there = calloc(KEYS, 1);
+    pthread_t thread[2];
+    void *failed;
+
+    if (given)
+        seed = strtoull(given, NULL, 10);
+    printf("test_thread_order: SEED=%llu\n", (unsigned long long)seed);
+    region = malloc(sizeof *region);
+    if (!CHECK(kv_dir_open(":memory:", &o, &dir, &made) == KV_OK) ||
+        !CHECK(kv_region_create(region, dir, "order") == KV_OK))
+        return check_done("test_thread_order");
+    kv_order_init(region);
+    kv_test_die = die;
+    for (i = 0; i < KEYS; i += 4)
+        while (!there[i])
+            bad += !toggle(i, there);
+    for (i = 0; i < 2; i++)
+        CHECK(pthread_create(&thread[i], NULL, read_all, i ? there : NULL) == 0);
+    for (i = 0; i < steps && !bad; i++) {
+        /* Waves: the tree grows to three times its size and shrinks again. */
+        int k = (int)(chance() % KEYS), grow = i / 5000 % 2 == 0;
+
+        if ((k % 4 == 1 || k % 4 == 2) && (there[k] != grow || chance() % 4 == 0))
+            bad += !toggle(k, there);
+    }
+    CHECK(bad == 0);
+    while (kv_load(&lists) < 4)
+        kv_os_sleep(1);
+    kv_store(&stopping, 1);
+    for (i = 0; i < 2; i++) {
+        CHECK(pthread_join(thread[i], &failed) == 0);
+        CHECK(failed == NULL);
+    }
+    CHECK(kv_order_check(region) == KV_OK);
+    printf("test_thread_order: %llu listings\n", (unsigned long long)lists);
+    kv_test_die = NULL;
+    kv_region_close(region);
+    kv_dir_close(dir);
+    free(region);
+    free(there);
+    return check_done("test_thread_order");
+}
