@@ -263,6 +263,7 @@ static int apply_name(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint
     unsigned char key[KV_ORDER_KEY];
     kv_place at;
     uint64_t *state = names_node(s, 2 * r->ns, &at);
+    int64_t log;
     int e = KV_OK;
 
     if (state == NULL)
@@ -276,7 +277,11 @@ static int apply_name(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint
         kv_txn_set(&s->region, at, &state[KV_NAME_STATE], KV_NAME_LIVE);
         add_head(s, KV_ST_NAMESPACES, 1);
     }
-    add_head(s, KV_ST_LIVE, log_bytes(r) - (f->there ? log_bytes(&f->rec) : 0));
+    /* A name counts with its namespace's records; what an earlier namespace of that name left
+     * behind was taken off when it was dropped. */
+    log = log_bytes(r) - (f->there && f->rec.ns == r->ns ? log_bytes(&f->rec) : 0);
+    add_ns(s, r->ns, 0, 0, log);
+    add_head(s, KV_ST_LIVE, log);
     if (r->ns >= *kv_st(s, KV_ST_NEXT_NS))
         set_head(s, kv_st(s, KV_ST_NEXT_NS), (uint64_t)r->ns + 1);
     done_to(s, r, next);
@@ -342,9 +347,7 @@ int kv_index_forget(kv_db *s, kv_found *f)
 
     if (e != KV_OK)
         return e;
-    if (f->rec.kind == KV_REC_NAME)
-        add_head(s, KV_ST_LIVE, -log_bytes(&f->rec));
-    else if (kv_ns_state(s, f->rec.ns) == KV_NAME_LIVE)
+    if (f->rec.kind == KV_REC_PUT && kv_ns_state(s, f->rec.ns) != KV_NAME_DROPPED)
         count(s, f->rec.ns, &f->rec, NULL);
     kv_hash_remove(&s->region, &f->scan);
     return KV_OK;
