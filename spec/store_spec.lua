@@ -253,7 +253,8 @@ describe("a store", function()
       end)
 
       it("has a name of 1 to 255 bytes, any but a leading 0, case-sensitive", function()
-        local names = { "a", ("n"):rep(255), "ünï", "a b", "\1", "a\0b", "a\0", "../x", "\255" }
+        local names = { "a", "A", ("n"):rep(255), "ünï", "a b", "\1", "a\0b", "a\0", "../x",
+          "\255" }
         for i, name in ipairs(names) do
           local ns = assert(store:namespace(name))
           ns:put("k", i)
