@@ -547,6 +547,8 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     shrink(&it->ns->scratch);
     shrink(&it->ns->blob);
     for (; e == KV_OK; it->i += step, it->warm--) {
+        if (kv_ns_state(s, it->id) != KV_NAME_LIVE)
+            it->done = 1; /* dropped at once, though its entries go later */
         e = settle(it);
         if (e != KV_OK)
             return e;
