@@ -207,26 +207,24 @@ static int lock_maint(kv *h)
     return e;
 }
 
-/* Damaged large values: every blob is read once. */
-static int audit_blobs(kv_db *s, uint64_t slot)
+/* Damaged large values: every blob is read once. What expired or was dropped may have lost its file
+ * and still be in the log. */
+static int audit_blob(void *arg, uint64_t bucket, uint64_t slot)
 {
+    audit *a = arg;
     kv_scratch buf = {0};
     kv_record out;
     kv_rec r;
-    int e = kv_log_peek(&s->log, slot & KV_ADDR_MASK, &r);
+    int e = kv_log_peek(&a->other->log, slot & KV_ADDR_MASK, &r);
 
-    if (e == KV_OK && r.blob)
-        e = kv_record_fill(s, &r, &buf, &out);
+    (void)bucket;
+    if (e == KV_OK && r.blob && kv_ns_state(a->s, r.ns) != KV_NAME_DROPPED &&
+        (r.expires == 0 || r.expires > a->now))
+        e = kv_record_fill(a->other, &r, &buf, &out);
     kv_scratch_free(&buf);
     return e == KV_ENOTFOUND ? kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
-                                       kv_dir_path(s->dir))
+                                       kv_dir_path(a->s->dir))
                              : e;
-}
-
-static int each_blob(void *arg, uint64_t bucket, uint64_t slot)
-{
-    (void)bucket;
-    return audit_blobs(arg, slot);
 }
 
 /* Under the writer lock: the index must hold still while it is compared. Nothing is allocated,
@@ -270,12 +268,13 @@ int kv_check(kv *h)
         if (e == KV_OK) {
             a.s = s;
             a.other = shadow;
-            a.now = kv_store_now(s);
+            /* The clock has been here, whatever it says now. */
+            a.now = kv_store_now(s) + (int64_t)*kv_st(s, KV_ST_BACK);
             e = compare(s, &a);
             if (!s->readonly)
                 kv_unlock_writer(h);
             if (e == KV_OK)
-                e = kv_hash_each(&shadow->region, each_blob, shadow);
+                e = kv_hash_each(&shadow->region, audit_blob, &a);
         }
         kv_shadow_close(shadow);
         if (!s->readonly)

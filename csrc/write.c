@@ -31,6 +31,7 @@ typedef struct write {
                   void *arg); /* KV_OK: write w->rec; 1: nothing to write, done; or a code */
     void *arg;
     int drops_space; /* may take the reserve: it deletes */
+    int committed;   /* the record is in the log: what fails from there on undoes nothing */
 } write;
 
 static int check_key(const char *key, size_t len)
@@ -161,25 +162,25 @@ static int ensure_name(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, i
     return e;
 }
 
-static int over_size(kv_db *s, const kv_rec *r, const kv_found *f)
+/* Bytes a user would count. */
+static uint64_t user_bytes(const kv_rec *r)
 {
-    uint64_t max = s->meta.max_size, more = (uint64_t)r->key_len + r->value_len + r->meta_len,
-             ref[2];
+    uint64_t ref[2] = {0, r->value_len};
 
-    if (max == 0)
+    if (r->blob && r->value_len == sizeof ref)
+        memcpy(ref, r->value, sizeof ref);
+    return r->key_len + ref[1] + r->meta_len;
+}
+
+/* What takes no more room than before is let through, also when a limit was lowered below it. */
+static int over_size(kv_db *s, uint64_t more, uint64_t less)
+{
+    uint64_t max = s->meta.max_size;
+
+    if (max == 0 || more <= less || kv_load_relaxed(kv_st(s, KV_ST_DATA)) + more - less <= max)
         return KV_OK;
-    if (r->blob) {
-        memcpy(ref, r->value, 16);
-        more += ref[1] - 16;
-    }
-    if (f->there) /* at least what it replaces may be used again */
-        more -= more < (uint64_t)f->rec.key_len + f->rec.value_len
-                    ? more
-                    : (uint64_t)f->rec.key_len + f->rec.value_len;
-    if (more > 0 && kv_load_relaxed(kv_st(s, KV_ST_DATA)) + more > max)
-        return kv_fail(KV_EFULL, "%s holds its max_size of %llu bytes", kv_dir_path(s->dir),
-                       (unsigned long long)max);
-    return KV_OK;
+    return kv_fail(KV_EFULL, "%s holds its max_size of %llu bytes", kv_dir_path(s->dir),
+                   (unsigned long long)max);
 }
 
 /* Under the lock. *need: what must be made before another try. */
@@ -216,7 +217,9 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
         return e == 1 ? KV_OK : e;
     if (r->kind == KV_REC_PUT) {
         kv_index_arm(s, &w->f, r);
-        e = over_size(s, r, &w->f);
+        e = kv_unlikely(s->meta.max_size)
+                ? over_size(s, user_bytes(r), w->f.there ? user_bytes(&w->f.rec) : 0)
+                : KV_OK;
         if (e != KV_OK)
             return e;
     }
@@ -232,9 +235,11 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     e = commit_one(s, &a, &w->f, r);
     if (e != KV_OK)
         return e;
-    if (w->f.there)
+    /* expire and persist hand the reference on. */
+    if (w->f.there && !(r->blob && r->value == w->f.rec.value))
         kv_blob_dead(s, &w->f.rec, a.pos);
     *end = a.pos;
+    w->committed = 1;
     kv_chores(s, kv_rec_align(size), w->now);
     return KV_OK;
 }
@@ -458,8 +463,8 @@ int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_w
         if (e == KV_OK)
             e = write_key(&w);
     } while (e == KV_OK && p.old.changed);
-    /* After a failed sync the write may be there, and with it the reference. */
-    if (e != KV_OK && p.blob && (e != KV_EIO || p.rev == 0))
+    /* When only the sync failed the record is there, and with it the reference. */
+    if (e != KV_OK && p.blob && !w.committed)
         (void)kv_blob_unlink(ns->h->s->dir, p.ref[0]);
     if (e == KV_OK && rev != NULL)
         *rev = p.rev;
@@ -997,7 +1002,8 @@ static int batch_check(kv_ns *ns, batch *b)
     return KV_OK;
 }
 
-static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now, uint64_t *data)
+static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now, uint64_t *more,
+                       uint64_t *less)
 {
     const kv_item *it = &b->items[i];
     kv_rec *r = &b->recs[i];
@@ -1038,7 +1044,8 @@ static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now,
     if (e != KV_OK)
         return e;
     kv_index_arm(ns->h->s, &f, r);
-    *data += r->key_len + (b->refs[i][1] ? b->refs[i][1] : r->value_len) + r->meta_len;
+    *more += user_bytes(r);
+    *less += f.there ? user_bytes(&f.rec) : 0;
     return KV_OK;
 }
 
@@ -1046,7 +1053,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
 {
     kv_db *s = ns->h->s;
     int64_t now = tick_clock(s);
-    uint64_t data = 0, pos, next, written = 0, max = s->meta.max_size;
+    uint64_t more = 0, less = 0, pos, next, written = 0;
     kv_append a;
     kv_found f;
     kv_rec r;
@@ -1064,7 +1071,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     *need = kv_index_needs(s, b->n, b->key_bytes);
     for (i = 0; i < b->n; i++) {
         b->failed = i;
-        e = decide_item(ns, b, i, *rev + i, now, &data);
+        e = decide_item(ns, b, i, *rev + i, now, &more, &less);
         if (e != KV_OK)
             return e;
         b->sizes[i] = kv_rec_measure(&b->recs[i]);
@@ -1072,9 +1079,9 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
         if (!(*need & KV_NEED_LOG) && !kv_log_fit(&s->log, &a, b->sizes[i], 0))
             *need |= KV_NEED_LOG;
     }
-    if (max && kv_load_relaxed(kv_st(s, KV_ST_DATA)) + data > max)
-        return kv_fail(KV_EFULL, "%s holds its max_size of %llu bytes", kv_dir_path(s->dir),
-                       (unsigned long long)max);
+    e = over_size(s, more, less);
+    if (e != KV_OK)
+        return e;
     if (*need)
         return KV_OK;
     kv_log_begin(&s->log, &a);
