@@ -201,13 +201,16 @@ static int current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
     return kv_likely(e == KV_OK) && !live(ns->h->s, r) ? KV_ENOTFOUND : e;
 }
 
-/* A large value may have been superseded and its file be gone: the key is looked up again. */
+/* A large value may have been superseded and its file be gone: then another record is there when the
+ * key is looked up again, else the file is missing. */
 static KV_NOINLINE int get_blob(kv_ns *ns, const char *key, size_t len, kv_rec *r, kv_record *out)
 {
     kv_record got;
-    int e = KV_OK, tries;
+    uint64_t rev = 0;
+    int e = KV_OK;
 
-    for (tries = 0; e == KV_OK && tries < RETRIES; tries++) {
+    while (e == KV_OK && r->rev != rev) {
+        rev = r->rev;
         e = kv_record_fill(ns->h->s, r, &ns->blob, &got);
         if (e == KV_OK)
             *out = got;
@@ -541,8 +544,9 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     unsigned char key[KV_ORDER_KEY];
     kv_record got;
     kv_rec r;
+    uint64_t rev;
     size_t n;
-    int e = kv_enter(it->ns->h), step = it->reverse ? -1 : 1, tries;
+    int e = kv_enter(it->ns->h), step = it->reverse ? -1 : 1;
 
     shrink(&it->ns->scratch);
     shrink(&it->ns->blob);
@@ -562,7 +566,7 @@ int kv_iter_next(kv_iter *it, kv_record *out)
         }
         if (it->warm <= 0)
             warm(it);
-        for (tries = 0; tries < RETRIES; tries++) {
+        for (rev = 0;; rev = r.rev) {
             e = kv_read(s, it->id,
                         kv_hash_key(it->ns->seed0, it->ns->seed1, it->id, key + 4, n - 4),
                         (char *)key + 4, (uint32_t)n - 4, &it->ns->scratch, &r, NULL);
@@ -574,8 +578,11 @@ int kv_iter_next(kv_iter *it, kv_record *out)
                 got.key_len = r.key_len;
             } else {
                 e = kv_record_fill(s, &r, &it->ns->blob, &got);
+                if (e == KV_ENOTFOUND && r.rev != rev)
+                    continue; /* as get_blob */
                 if (e == KV_ENOTFOUND)
-                    continue;
+                    e = kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
+                                kv_dir_path(s->dir));
             }
             if (e == KV_OK) {
                 *out = got;
