@@ -66,6 +66,14 @@ static int foreign(void *arg, const char *name)
              kv_log_parse_name(name, &id));
 }
 
+static int must_be_ours(kv_dir *dir)
+{
+    int e = kv_dir_list(dir, foreign, NULL);
+
+    return e > 0 ? kv_fail(KV_EUNSUPPORTED, "%s is not a kv store, and not empty", kv_dir_path(dir))
+                 : e;
+}
+
 typedef struct sweep {
     kv_db *s;
     uint32_t oldest;
@@ -188,12 +196,8 @@ static int create(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_t nex
 {
     int64_t now = kv_os_wall();
     uint64_t r[3];
-    int e = kv_dir_list(s->dir, foreign, NULL);
+    int e = kv_os_random(r, sizeof r);
 
-    if (e > 0)
-        return kv_fail(KV_EUNSUPPORTED, "%s is not a kv store, and not empty", kv_dir_path(s->dir));
-    if (e == KV_OK)
-        e = kv_os_random(r, sizeof r);
     if (e != KV_OK)
         return e;
     s->meta.store_id = r[0];
@@ -528,6 +532,9 @@ static int db_open(kv_dir *dir, int made, const kv_options *o, uint64_t next_rev
     kv_dir_identity(dir, s->identity);
     s->mutex = kv_mutex_new();
     e = s->mutex ? kv_guard_init(&s->guard) : kv_fail(KV_ENOMEM, "out of memory");
+    /* Before the first file is made in it: a directory of something else stays as it is. */
+    if (e == KV_OK && (e = kv_meta_read(dir, &s->meta)) == KV_ENOTFOUND)
+        e = must_be_ours(dir);
     if (e == KV_OK)
         e = open_locks(s);
     if (e == KV_OK) {

@@ -23,7 +23,6 @@ typedef struct write {
     kv_ns *ns;
     const char *key;
     uint32_t len;
-    uint64_t hash;
     int64_t now;
     kv_found f;
     kv_rec rec;
@@ -183,25 +182,41 @@ static int over_size(kv_db *s, uint64_t more, uint64_t less)
                    (unsigned long long)max);
 }
 
-/* Under the lock. *need: what must be made before another try. */
+/* Whether the namespace is missing; KV_OK: it is there, KV_ENOTFOUND: it is not, or a failure. */
+static int find_name(kv_ns *ns, int64_t now)
+{
+    uint32_t need = 0;
+    int e;
+
+    if (kv_likely(ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE))
+        return KV_OK;
+    e = ensure_name(ns->h->s, ns, NULL, 0, 0, now, &need);
+    if (e == KV_ENOTFOUND) {
+        ns->id = 0;
+        ns->state = NULL;
+    }
+    return e;
+}
+
+/* Under the lock. *need: what must be made before another try. A missing namespace is made only
+ * when there is something to write to it: a write that is refused leaves no trace. */
 static int write_locked(write *w, uint64_t *end, uint32_t *need)
 {
     kv_db *s = w->ns->h->s;
     kv_append a;
     kv_rec *r = &w->rec;
     uint32_t size;
-    int e;
+    int e, absent;
 
     w->now = tick_clock(s);
-    if (kv_unlikely(w->ns->state == NULL || kv_load(w->ns->state) != KV_NAME_LIVE)) {
-        e = ensure_name(s, w->ns, NULL, 0, !w->drops_space, w->now, need);
-        if (e != KV_OK || *need)
-            return e;
+    e = find_name(w->ns, w->now);
+    absent = e == KV_ENOTFOUND;
+    w->f.there = w->f.live = 0;
+    if (kv_likely(e == KV_OK)) {
+        w->f.hash = kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len);
+        e = kv_index_find(s, w->ns->id, w->key, w->len, w->now, &w->f);
     }
-    w->hash = kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len);
-    w->f.hash = w->hash;
-    e = kv_index_find(s, w->ns->id, w->key, w->len, w->now, &w->f);
-    if (e != KV_OK)
+    if (e != KV_OK && !absent)
         return e;
     memset(r, 0, sizeof *r);
     r->kind = KV_REC_PUT;
@@ -222,6 +237,10 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
                 : KV_OK;
         if (e != KV_OK)
             return e;
+    }
+    if (kv_unlikely(absent)) {
+        e = ensure_name(s, w->ns, NULL, 0, 1, w->now, need);
+        return e != KV_OK || *need ? e : write_locked(w, end, need);
     }
     size = kv_rec_measure(r);
     prepare_append(s, &a, w->now);
@@ -1014,6 +1033,9 @@ static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now,
         f.there = f.live = 1;
         f.rec = b->recs[b->prev[i] - 1];
         e = KV_OK;
+    } else if (ns->id == 0) {
+        f.there = f.live = 0; /* no namespace, no key */
+        e = KV_OK;
     } else {
         f.hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, it->key, it->len);
         e = kv_index_find(ns->h->s, ns->id, it->key, (uint32_t)it->len, now, &f);
@@ -1058,13 +1080,10 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     kv_found f;
     kv_rec r;
     size_t i;
-    int e = KV_OK;
+    int e = find_name(ns, now), absent = e == KV_ENOTFOUND;
 
-    if (ns->state == NULL || kv_load(ns->state) != KV_NAME_LIVE) {
-        e = ensure_name(s, ns, NULL, 0, 1, now, need);
-        if (e != KV_OK || *need)
-            return e;
-    }
+    if (e != KV_OK && !absent)
+        return e;
     prepare_append(s, &a, now);
     *rev = a.next_rev;
     a.next_rev += b->n;
@@ -1080,10 +1099,13 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
             *need |= KV_NEED_LOG;
     }
     e = over_size(s, more, less);
-    if (e != KV_OK)
+    if (e == KV_OK && absent && !*need) {
+        e = ensure_name(s, ns, NULL, 0, 1, now, need);
+        if (e == KV_OK && !*need)
+            return batch_locked(ns, b, rev, end, need);
+    }
+    if (e != KV_OK || *need)
         return e;
-    if (*need)
-        return KV_OK;
     kv_log_begin(&s->log, &a);
     pos = a.pos;
     for (i = 0; i < b->n; i++)
