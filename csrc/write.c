@@ -789,7 +789,9 @@ int kv_namespace(kv *h, const char *name, size_t len, const char *desc, size_t d
     if (len > KV_MAX_NAME)
         return kv_fail(KV_ETOOBIG, "a namespace's name has at most %d bytes, this one %zu",
                        KV_MAX_NAME, len);
-    if (desc != NULL && desc_len > 4096)
+    if (desc == NULL)
+        desc_len = 0;
+    if (desc_len > 4096)
         return kv_fail(KV_ETOOBIG, "a description has at most 4096 bytes");
     ns = calloc(1, sizeof *ns);
     if (ns == NULL)
