@@ -79,6 +79,7 @@ typedef struct sweep {
     uint32_t oldest;
     const uint64_t *blobs; /* ids in use, sorted */
     size_t count;
+    int durable; /* 1: the log is, up to its end; -1: it is not */
 } sweep;
 
 static int by_id(const void *a, const void *b)
@@ -86,6 +87,17 @@ static int by_id(const void *a, const void *b)
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
     return (x > y) - (x < y);
+}
+
+/* Nothing that is current refers to it. What superseded it may be in memory alone so far, and must
+ * not be lost to a power cut when the file is gone. */
+static int unused_blob(sweep *w, uint64_t id)
+{
+    if (w->count != 0 && bsearch(&id, w->blobs, w->count, sizeof id, by_id) != NULL)
+        return 0;
+    if (w->durable == 0)
+        w->durable = kv_log_sync(&w->s->log) == KV_OK ? 1 : -1;
+    return w->durable == 1;
 }
 
 /* Removes what a death left: old indexes, segments before the oldest, blobs nothing refers to. */
@@ -97,8 +109,7 @@ static int swept(void *arg, const char *name)
 
     if ((is_index(name) && strcmp(name, w->s->region.name) != 0) ||
         strcmp(name, KV_META_TEMP) == 0 || (kv_log_parse_name(name, &id) && id < w->oldest) ||
-        (kv_blob_parse_name(name, &blob) &&
-         (w->count == 0 || bsearch(&blob, w->blobs, w->count, sizeof blob, by_id) == NULL)))
+        (kv_blob_parse_name(name, &blob) && unused_blob(w, blob)))
         (void)kv_file_unlink(w->s->dir, name);
     return 0;
 }
@@ -117,7 +128,9 @@ static int collect_blob(void *arg, uint64_t bucket, uint64_t slot)
     kv_rec r;
 
     (void)bucket;
-    if (kv_log_peek(&l->s->log, slot & KV_ADDR_MASK, &r) != KV_OK || !r.blob || r.value_len != 16)
+    if (kv_log_peek(&l->s->log, slot & KV_ADDR_MASK, &r) != KV_OK)
+        return l->failed = 1; /* it may be one that refers to a file */
+    if (!r.blob || r.value_len != 16 || kv_ns_state(l->s, r.ns) == KV_NAME_DROPPED)
         return 0;
     if (l->count == l->cap) {
         more = realloc(l->ids, (l->cap * 2 + 64) * sizeof *more);
@@ -147,7 +160,7 @@ static void sweep_up(kv_db *s)
     w.s = s;
     w.oldest = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]);
     if (kv_dir_list(s->dir, any_blob, NULL) == 1)
-        (void)kv_hash_each(&s->region, collect_blob, &l);
+        l.failed |= kv_hash_each(&s->region, collect_blob, &l) != KV_OK;
     if (!l.failed) {
         if (l.count)
             qsort(l.ids, l.count, sizeof *l.ids, by_id);
