@@ -727,7 +727,8 @@ static void damage(int kind, int n, int rounds)
 static void stale(void)
 {
     kv_leaf leaf;
-    uint64_t *root;
+    uint64_t *root, link;
+    key k;
 
     fill(DIGITS, 1000);
     root = (uint64_t *)(void *)kv_region_place(region, KV_NODES,
@@ -737,6 +738,16 @@ static void stale(void)
     CHECK(kv_order_read(region, NULL, 0, 1, &leaf) == KV_ECORRUPT);
     CHECK(kv_order_check(region) == KV_ECORRUPT);
     --*root;
+    CHECK(whole());
+    /* A node that leads to itself. */
+    link = root[3];
+    root[3] = region->head->order[KV_ORDER_ROOT];
+    CHECK(kv_order_read(region, "", 0, 0, &leaf) == KV_ECORRUPT);
+    memset(k.bytes, 0, 5);
+    k.len = 5;
+    CHECK(change(&k, 1) == KV_ECORRUPT && change(&k, 0) == KV_ECORRUPT);
+    CHECK(kv_order_check(region) == KV_ECORRUPT);
+    root[3] = link;
     CHECK(whole());
     /* What check is there to find. */
     ++region->head->order[KV_ORDER_COUNT];

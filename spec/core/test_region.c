@@ -502,6 +502,33 @@ static void versions(void)
     drop(region);
 }
 
+/* An undo that was interrupted goes on where it was: what has its oldest value keeps it. */
+static void onwards(void)
+{
+    kv_place p;
+    uint64_t *w, i;
+    int64_t n, m;
+
+    region = fresh("onwards");
+    p = kv_region_place(region, KV_BUCKETS, 5);
+    w = (uint64_t *)(void *)p.ptr;
+    for (n = 1;; n++) {
+        *w = 1;
+        kv_txn_begin(region);
+        for (i = 2; i <= 5; i++)
+            kv_txn_set(region, p, w, i);
+        if (!until(undo, n))
+            break;
+        for (m = 1, i = *w; until(undo, m); m++) {
+            if (!CHECK(*w <= i))
+                break;
+            i = *w;
+        }
+        CHECK(*w == 1);
+    }
+    drop(region);
+}
+
 /* A journal that makes no sense is refused, and nothing is changed. */
 static void nonsense(void)
 {
@@ -567,6 +594,7 @@ int main(void)
     deaths(rounds);
     processes();
     versions();
+    onwards();
     nonsense();
     kv_dir_close(dir);
     return check_done("test_region");
