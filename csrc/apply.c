@@ -79,16 +79,19 @@ int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t 
     return KV_OK;
 }
 
-/* Deadline of the timer that is pending for the key, 0: none. One that has fired was armed again at
- * what the record said then. */
+/* Deadline of the timer that is pending for the key, 0: none for certain. One that has fired was
+ * armed again at what the record said then. The wheel's time may trail: what lies between it and
+ * the clock may have fired or not. */
 static int64_t pending(kv_db *s, const kv_found *f)
 {
-    int64_t wheel = (int64_t)kv_load_relaxed(&s->region.head->wheel[KV_WHEEL_NOW]), at;
+    int64_t wheel = (int64_t)kv_load_relaxed(&s->region.head->wheel[KV_WHEEL_NOW]);
+    int64_t clock = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
 
     if (!f->there || f->rec.expires == 0)
         return 0;
-    at = f->rec.armed > wheel ? f->rec.armed : f->rec.expires;
-    return at > wheel ? at : 0;
+    if (f->rec.armed > wheel)
+        return f->rec.armed > clock ? f->rec.armed : 0;
+    return f->rec.expires > wheel ? f->rec.expires : 0;
 }
 
 int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f)

@@ -56,17 +56,11 @@ void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after)
 
 /* ---- expiry --------------------------------------------------------------------------- */
 
-static uint64_t wheel_now(kv_db *s)
-{
-    return kv_load_relaxed(&s->region.head->wheel[KV_WHEEL_NOW]);
-}
-
 /* A timer fired for this hash: takes out one record that is due, or arms again one that is not. In
  * a transaction. */
 static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *expired)
 {
     kv_found f;
-    int64_t at;
     int e, step;
 
     *expired = 0;
@@ -84,10 +78,11 @@ static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *ex
             *expired = 1;
             return kv_index_forget(s, &f);
         }
-        /* Another key may share the hash; arming for it as well only costs a timer. */
-        at = f.rec.armed > (int64_t)wheel_now(s) ? f.rec.armed : f.rec.expires;
-        if (f.rec.armed <= deadline || at != f.rec.armed) {
-            e = kv_wheel_add(&s->region, hash, at);
+        /* A timer after this one has fired already or will, and does it then. Never at `armed`: the
+         * wheel's time may still be before it, and would fire it again and again. Another key may
+         * share the hash; arming for it as well only costs a timer. */
+        if (f.rec.armed <= deadline) {
+            e = kv_wheel_add(&s->region, hash, f.rec.expires);
             if (e != KV_OK)
                 return e;
         }
