@@ -31,11 +31,10 @@
 #define SLOTS     7
 #define CONTROL   7
 #define CHAIN_MAX 256 /* buckets in a chain; an honest one is far from it: more is damage */
-#define MIN_COUNT 64
-#define MAX_COUNT ((uint64_t)1 << 30) /* home and tag have 30 bits of the hash */
 /* Journal words after which a clean-up goes on in a new transaction; one more bucket fits behind.
  */
 #define TXN_WORDS (KV_JOURNAL_MAX - 40)
+KV_STATIC_ASSERT(CHAIN_MAX * 2 + 8 < KV_JOURNAL_MAX, a_split_fits_the_journal);
 
 typedef struct node {
     uint64_t *w;
@@ -119,21 +118,10 @@ uint64_t kv_hash_key(uint64_t seed0, uint64_t seed1, uint32_t ns, const void *ke
 
 /* ---- buckets ---- */
 
-/* Linear hashing: the low bits that number `count` buckets; who names a bucket not split off yet
- * has one bit less. No branch: it would be a guess. Any count gives some number; kv_region_node
- * judges it. */
-static inline uint32_t home_of(uint64_t hash, uint64_t count)
-{
-    uint64_t mask = ~(uint64_t)0 >> __builtin_clzll((count - 1) | (MIN_COUNT - 1));
-    uint64_t b = hash & (MAX_COUNT - 1) & mask;
-
-    return (uint32_t)(b & mask >> (b >= count));
-}
-
 /* The 30 bits of the hash that a slot in a chain of bucket `home` stands for. */
 static inline uint64_t hash_of(uint64_t slot, uint32_t home)
 {
-    return slot >> KV_ADDR_BITS << 6 | (home & (MIN_COUNT - 1));
+    return slot >> KV_ADDR_BITS << 6 | (home & (KV_HASH_MIN - 1));
 }
 
 static inline uint32_t low(uint64_t control)
@@ -167,24 +155,6 @@ static inline int overflow_node(kv_region *r, uint32_t id, node *n)
     return n->w != NULL;
 }
 
-/* Bit i: slot i has this tag, or is empty and the tag is 0. No branch, so nothing to mispredict;
- * from the last to the first, so that each comparison's carry is shifted in. */
-static inline unsigned matching(const uint64_t *w, uint64_t tag)
-{
-    unsigned m = 0;
-
-#define MATCH(i) m += m + ((kv_load(&w[i]) ^ tag) < KV_ADDR_MASK + 1)
-    MATCH(6);
-    MATCH(5);
-    MATCH(4);
-    MATCH(3);
-    MATCH(2);
-    MATCH(1);
-    MATCH(0);
-#undef MATCH
-    return m;
-}
-
 static inline unsigned used_slots(const uint64_t *w)
 {
 #define USED(i) ((unsigned)(w[i] != 0) << (i))
@@ -208,7 +178,7 @@ void kv_hash_prefetch(kv_region *r, uint64_t hash)
 {
     node n;
 
-    if (home_node(r, home_of(hash, kv_load(&r->head->hash[KV_HASH_COUNT])), &n))
+    if (home_node(r, kv_hash_home(hash, kv_load(&r->head->hash[KV_HASH_COUNT])), &n))
         kv_prefetch(n.w);
 }
 
@@ -229,14 +199,14 @@ static KV_NOINLINE void start_slowly(kv_region *r, uint64_t hash, kv_hash_scan *
 {
     node n;
 
-    home_node(r, home_of(hash, count), &n);
-    start_at(c, hash, count, home_of(hash, count), n.w);
+    home_node(r, kv_hash_home(hash, count), &n);
+    start_at(c, hash, count, kv_hash_home(hash, count), n.w);
 }
 
 void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c)
 {
     uint64_t count = kv_load(&r->head->hash[KV_HASH_COUNT]);
-    uint32_t home = home_of(hash, count);
+    uint32_t home = kv_hash_home(hash, count);
 
     if (kv_unlikely(home >= kv_load(&r->limit[KV_BUCKETS])))
         start_slowly(r, hash, c, count);
@@ -249,7 +219,7 @@ void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c)
 static inline __attribute__((always_inline)) int scan_bucket(kv_hash_scan *c, unsigned passed)
 {
     uint64_t tag = kv_hash_tag(c->hash);
-    unsigned m = matching(c->bucket, tag) & ~passed;
+    unsigned m = kv_hash_matching(c->bucket, tag) & ~passed;
 
     for (; m; m &= m - 1) {
         int i = __builtin_ctz(m);
@@ -304,8 +274,8 @@ void kv_hash_init(kv_region *r, uint64_t seed0, uint64_t seed1)
 
     kv_store(&h[KV_HASH_SEED0], seed0);
     kv_store(&h[KV_HASH_SEED1], seed1);
-    kv_store(&r->head->used[KV_BUCKETS], MIN_COUNT);
-    kv_store(&h[KV_HASH_COUNT], MIN_COUNT);
+    kv_store(&r->head->used[KV_BUCKETS], KV_HASH_MIN);
+    kv_store(&h[KV_HASH_COUNT], KV_HASH_MIN);
 }
 
 static void set_head(kv_region *r, int word, uint64_t value)
@@ -352,7 +322,7 @@ int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr)
     node n, x;
 
     kv_assert(addr && addr <= KV_ADDR_MASK);
-    if (!home_node(r, home_of(hash, h[KV_HASH_COUNT]), &n))
+    if (!home_node(r, kv_hash_home(hash, h[KV_HASH_COUNT]), &n))
         return damaged(r, "bucket count");
     while ((i = free_slot(n.w)) == SLOTS && (next = low(n.w[CONTROL])) != 0)
         if (++hops >= CHAIN_MAX || !overflow_node(r, next - 1, &n))
@@ -385,7 +355,7 @@ void kv_hash_remove(kv_region *r, kv_hash_scan *c)
 
     set_head(r, KV_HASH_ENTRIES, entries - (entries > 0));
     if (low(c->home[CONTROL]))
-        set_head(r, KV_HASH_TIDY, (uint64_t)home_of(c->hash, c->count) + 1);
+        set_head(r, KV_HASH_TIDY, (uint64_t)kv_hash_home(c->hash, c->count) + 1);
     kv_txn_visible(r, c->place, &c->bucket[c->index], 0);
 }
 
@@ -407,7 +377,7 @@ static int survey(kv_region *r, uint32_t home, uint64_t count, unsigned *buckets
         ++*buckets;
         for (i = 0; i < SLOTS; i++)
             if (n.w[i]) {
-                uint32_t b = home_of(hash_of(n.w[i], home), count);
+                uint32_t b = kv_hash_home(hash_of(n.w[i], home), count);
 
                 if (b != home && b != count - 1)
                     return damaged(r, "an entry is in the wrong bucket");
@@ -434,9 +404,9 @@ static int follow(kv_region *r, const node *n, uint32_t *id, node *to)
     return overflow_node(r, *id, to);
 }
 
-/* Clears what a split has moved away. No version: readers that look for these see COUNT. 0: the
- * transaction is full. */
-static int drop_moved(kv_region *r, uint32_t home, uint64_t count)
+/* Clears what a split has moved away. Not journaled: until PENDING is cleared it is done again, and
+ * an entry once cleared stays so. No version: readers that look for these see COUNT. */
+static void drop_moved(kv_region *r, uint32_t home, uint64_t count)
 {
     uint32_t id;
     node n;
@@ -444,12 +414,8 @@ static int drop_moved(kv_region *r, uint32_t home, uint64_t count)
 
     for (; more; more = follow(r, &n, &id, &n))
         for (i = 0; i < SLOTS; i++)
-            if (n.w[i] && home_of(hash_of(n.w[i], home), count) != home) {
-                if (r->head->journal.count >= TXN_WORDS)
-                    return 0;
-                kv_txn_set(r, n.at, &n.w[i], 0);
-            }
-    return 1;
+            if (n.w[i] && kv_hash_home(hash_of(n.w[i], home), count) != home)
+                kv_store(&n.w[i], 0);
 }
 
 /* Moves the entries of `from` into the first holes of the chain and frees it. */
@@ -508,9 +474,8 @@ static int compact(kv_region *r, const node *home)
     return 1;
 }
 
-/* Drops and compacts, then clears `word` (PENDING or TIDY), which makes it done. Usually one
- * transaction of a dozen words; a very long chain takes several, each leaving a sound table that
- * still has the word set. */
+/* Drops what has moved, compacts, and clears `word` (PENDING or TIDY). Usually one transaction; a
+ * very long chain takes several, each leaving a sound table that still has the word set. */
 static int clean(kv_region *r, uint32_t home, uint64_t count, int word)
 {
     unsigned buckets, entries, moved;
@@ -520,14 +485,17 @@ static int clean(kv_region *r, uint32_t home, uint64_t count, int word)
 
     if (rc != KV_OK)
         return rc;
-    home_node(r, home, &n);
-    do {
-        kv_txn_begin(r);
-        done = drop_moved(r, home, count) && compact(r, &n);
-        if (done)
-            kv_txn_visible(r, kv_head_place(r), &r->head->hash[word], 0);
-        kv_txn_end(r);
-    } while (!done);
+    if (moved)
+        drop_moved(r, home, count);
+    if (buckets > 1) {
+        home_node(r, home, &n);
+        do {
+            kv_txn_begin(r);
+            done = compact(r, &n);
+            kv_txn_end(r);
+        } while (!done);
+    }
+    kv_store(&r->head->hash[word], 0);
     return 1;
 }
 
@@ -546,7 +514,7 @@ static int build(kv_region *r, uint32_t old, uint64_t count)
     kv_store(&to.w[CONTROL], 0);
     for (; more; more = follow(r, &from, &id, &from))
         for (i = 0; i < SLOTS; i++) {
-            if (!from.w[i] || home_of(hash_of(from.w[i], old), count + 1) == old)
+            if (!from.w[i] || kv_hash_home(hash_of(from.w[i], old), count + 1) == old)
                 continue;
             if (fill == SLOTS) {
                 rc = take_overflow(r, &id, &x);
@@ -632,7 +600,7 @@ int kv_hash_maintain(kv_region *r)
     int rc, did = 0;
 
     if (kv_unlikely(h[KV_HASH_PENDING])) {
-        if (count < MIN_COUNT || h[KV_HASH_PENDING] > count)
+        if (count < KV_HASH_MIN || h[KV_HASH_PENDING] > count)
             return damaged(r, "pending split");
         return clean(r, (uint32_t)(h[KV_HASH_PENDING] - 1), count, KV_HASH_PENDING);
     }
@@ -643,9 +611,9 @@ int kv_hash_maintain(kv_region *r)
     }
     if (kv_likely(h[KV_HASH_ENTRIES] * 2 <= count * 9))
         return did;
-    if (count < MIN_COUNT || count != r->head->used[KV_BUCKETS])
+    if (count < KV_HASH_MIN || count != r->head->used[KV_BUCKETS])
         return damaged(r, "bucket count");
-    if (count >= MAX_COUNT || !kv_region_room(r, KV_BUCKETS))
+    if (count >= KV_HASH_MAX || !kv_region_room(r, KV_BUCKETS))
         return did;
     rc = split(r, count);
     if (rc > 0)
@@ -659,7 +627,7 @@ int kv_hash_wants_room(const kv_region *r)
     uint64_t count = kv_load_relaxed(&h[KV_HASH_COUNT]);
     uint64_t wanted = kv_load_relaxed(&h[KV_HASH_ENTRIES]) * 2 / 9 + count / 16;
 
-    return count < MAX_COUNT && wanted > kv_load_relaxed(&r->head->ready[KV_BUCKETS]);
+    return count < KV_HASH_MAX && wanted > kv_load_relaxed(&r->head->ready[KV_BUCKETS]);
 }
 
 /* ---- all of it ---- */
@@ -681,7 +649,7 @@ int kv_hash_each(kv_region *r, int (*each)(void *arg, uint64_t bucket, uint64_t 
                 uint64_t slot = kv_load(&n.w[i]);
 
                 /* What a pending split has left behind is met in its new place. */
-                if (!slot || home_of(hash_of(slot, (uint32_t)b), count) != b)
+                if (!slot || kv_hash_home(hash_of(slot, (uint32_t)b), count) != b)
                     continue;
                 rc = each(arg, b, slot);
                 if (rc != 0)
@@ -705,7 +673,7 @@ int kv_hash_check(kv_region *r)
     uint64_t id;
     node n;
 
-    if (count < MIN_COUNT || count > MAX_COUNT || count != r->head->used[KV_BUCKETS] ||
+    if (count < KV_HASH_MIN || count > KV_HASH_MAX || count != r->head->used[KV_BUCKETS] ||
         h[KV_HASH_PENDING] > count)
         return damaged(r, "bucket count");
     for (b = 0; b < count; b++) {

@@ -48,6 +48,53 @@ void kv_hash_init(kv_region *r, uint64_t seed0, uint64_t seed1);
 /* Warms the bucket of a hash. */
 void kv_hash_prefetch(kv_region *r, uint64_t hash);
 
+#define KV_HASH_MIN ((uint64_t)64)
+#define KV_HASH_MAX ((uint64_t)1 << 30)
+
+/* Linear hashing: the low bits that number `count` buckets; who names a bucket not split off yet
+ * has one bit less. No branch: it would be a guess. Any count gives some number; kv_region_node
+ * judges it. */
+static inline uint32_t kv_hash_home(uint64_t hash, uint64_t count)
+{
+    uint64_t mask = ~(uint64_t)0 >> __builtin_clzll((count - 1) | (KV_HASH_MIN - 1));
+    uint64_t b = hash & (KV_HASH_MAX - 1) & mask;
+
+    return (uint32_t)(b & mask >> (b >= count));
+}
+
+/* Bit i: slot i has this tag, or is empty and the tag is 0. No branch, so nothing to mispredict;
+ * from the last to the first, so that each comparison's carry is shifted in. */
+static inline unsigned kv_hash_matching(const uint64_t *w, uint64_t tag)
+{
+    unsigned m = 0;
+
+#define MATCH(i) m += m + ((kv_load(&w[i]) ^ tag) < KV_ADDR_MASK + 1)
+    MATCH(6);
+    MATCH(5);
+    MATCH(4);
+    MATCH(3);
+    MATCH(2);
+    MATCH(1);
+    MATCH(0);
+#undef MATCH
+    return m;
+}
+
+/* The slot in the hash's home bucket that its tag matches, if just one glance tells; 0: look
+ * properly. Only a hint: what the slot leads to must prove itself. */
+static inline uint64_t kv_hash_glance(kv_region *r, uint64_t hash)
+{
+    uint32_t home = kv_hash_home(hash, kv_load(&r->head->hash[KV_HASH_COUNT]));
+    const uint64_t *w;
+    unsigned m;
+
+    if (kv_unlikely(home >= kv_load(&r->limit[KV_BUCKETS])))
+        return 0;
+    w = kv_region_at(r, KV_BUCKETS, home, KV_BUCKETS_FIRST, KV_BUCKETS_SIZE);
+    m = kv_hash_matching(w, kv_hash_tag(hash));
+    return m ? kv_load(&w[__builtin_ctz(m)]) : 0;
+}
+
 /* A scan over the slots whose tag matches a hash. */
 typedef struct kv_hash_scan {
     uint64_t hash, count, version;

@@ -228,6 +228,8 @@ typedef struct kv_write {
 
 KV_API int kv_get(kv_ns *ns, const char *key, size_t len,
                   kv_record *out);                            /* KV_ENOTFOUND: a miss */
+/* The value alone: what most reads want, and quicker. */
+KV_API int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out);
 KV_API int kv_exists(kv_ns *ns, const char *key, size_t len); /* KV_OK or KV_ENOTFOUND */
 
 /* Stores a value. w NULL: no options. rev, old may be NULL. With old: the record before (old->rev

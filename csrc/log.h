@@ -168,6 +168,24 @@ void kv_log_prefetch(kv_log *l, uint64_t addr);
 /* Copies the record at an index address into s and decodes it there. Without the lock. KV_OK,
  * KV_LOG_GONE, KV_ECORRUPT, KV_ENOMEM. */
 int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out);
+
+/* The mapping behind an address: its first byte and size; 0: this process has not mapped it. */
+static inline const char *kv_log_view(const kv_log *l, uint64_t addr, uint32_t *size)
+{
+    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
+
+    *size = (uint32_t)1 << (m & 31);
+    return (const char *)(uintptr_t)(m & ~(uint64_t)(KV_PAGE - 1));
+}
+/* Whether it still is the segment that the address means; after whatever was read from it. */
+static inline int kv_log_still(const char *base, uint64_t addr)
+{
+    uint64_t id;
+
+    kv_fence_acquire();
+    id = kv_load((const uint64_t *)(const void *)base);
+    return id != 0 && ((id ^ addr >> 22) & (KV_SEG_IDS - 1)) == 0;
+}
 /* Decodes it in place, under the writer lock (nothing that is current is retired then). */
 int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out);
 /* The record at position *pos, in place, before `end`; *pos moves behind it and *at is where it

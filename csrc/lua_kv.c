@@ -108,10 +108,13 @@ static void ns_release(kv_lua_ns *b)
     kv_lua_store_release(s);
 }
 
+const char kv_lua_seal = 0;
+
 kv_lua_handle *kv_lua_new_handle(lua_State *L)
 {
     kv_lua_handle *o = lua_newuserdata(L, sizeof *o);
 
+    o->seal = KV_LUA_SEAL(o);
     o->box = NULL;
     o->guarded = 0;
     lua_rawgetp(L, LUA_REGISTRYINDEX, kv_lua_ns_meta);

@@ -24,12 +24,16 @@ static int op_get(lua_State *L, const kv_lua_call *c)
     if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
         return n;
     as = kv_lua_as(L, c->arg + 1);
-    rc = kv_get(kv_lua_live(L, c), key, len, &r);
+    rc = kv_get_value(kv_lua_live(L, c), key, len, &r.value);
+    if (KV_LUA_COPIES_FIRST && rc == KV_OK && r.value.type == KV_STRING && as != KV_LUA_JSON) {
+        lua_pushlstring(L, r.value.data, r.value.len);
+        return 1;
+    }
     if (rc == KV_ENOTFOUND) {
         lua_pushnil(L);
         return 1;
     }
-    if (rc == KV_OK && !(KV_LUA_COPIES_FIRST && r.value.type == KV_STRING && as != KV_LUA_JSON)) {
+    if (rc == KV_OK) {
         r.meta_len = 0;
         rc = kv_lua_keep(L, c, key, len, &r, room);
     }

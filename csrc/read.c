@@ -201,8 +201,8 @@ static int current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
     return kv_likely(e == KV_OK) && !live(ns->h->s, r) ? KV_ENOTFOUND : e;
 }
 
-/* A large value may have been superseded and its file be gone: then another record is there when the
- * key is looked up again, else the file is missing. */
+/* A large value may have been superseded and its file be gone: then another record is there when
+ * the key is looked up again, else the file is missing. */
 static KV_NOINLINE int get_blob(kv_ns *ns, const char *key, size_t len, kv_rec *r, kv_record *out)
 {
     kv_record got;
@@ -235,6 +235,59 @@ int kv_get(kv_ns *ns, const char *key, size_t len, kv_record *out)
         return e;
     return kv_unlikely(r.blob) ? get_blob(ns, key, len, &r, out)
                                : kv_record_fill(ns->h->s, &r, &ns->blob, out);
+}
+
+/* The usual case in one piece: the key's record is where its home bucket says, in a mapped segment,
+ * plain, and the value fits the scratch buffer. Everything else takes the way of kv_get. */
+static inline int glance(kv_ns *ns, const char *key, uint32_t len, kv_value *out)
+{
+    kv_db *s = ns->h->s;
+    uint64_t hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len), addr;
+    uint32_t off, size, value_len;
+    const char *base, *value;
+    int64_t expires;
+    int type;
+
+    addr = kv_hash_glance(&s->region, hash) & KV_ADDR_MASK;
+    base = kv_log_view(&s->log, addr, &size);
+    off = (uint32_t)(addr & 0x3fffff) << 2;
+    if (kv_unlikely(base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > size))
+        return 0;
+    if (kv_unlikely(!kv_rec_value(base + off, size - off,
+                                  kv_rec_seed(((const kv_seg_head *)(const void *)base)->salt, off),
+                                  ns->id, key, len, &type, &value, &value_len, &expires)))
+        return 0;
+    if (kv_unlikely(value_len > ns->scratch.cap || (expires != 0 && expires <= kv_store_now(s))))
+        return 0;
+    out->type = type;
+    out->len = value_len;
+    out->data = ns->scratch.p;
+    if (kv_likely(type == KV_STRING || type == KV_JSON)) {
+        memcpy(ns->scratch.p, value, value_len);
+    } else if (type == KV_INTEGER && value_len == 8) {
+        memcpy(&out->integer, value, 8);
+    } else if (type == KV_NUMBER && value_len == 8) {
+        memcpy(&out->number, value, 8);
+    } else {
+        return 0;
+    }
+    return kv_log_still(base, addr);
+}
+
+int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
+{
+    kv_record r;
+    int e;
+
+    shrink(&ns->scratch);
+    if (kv_likely(key != NULL && len - 1 < KV_MAX_KEY && !kv_guard_forked(&ns->h->s->guard) &&
+                  ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE) &&
+        kv_likely(glance(ns, key, (uint32_t)len, out)))
+        return KV_OK;
+    e = kv_get(ns, key, len, &r);
+    if (e == KV_OK)
+        *out = r.value;
+    return e;
 }
 
 int kv_exists(kv_ns *ns, const char *key, size_t len)

@@ -11,18 +11,6 @@
 
 #include <string.h>
 
-enum {
-    HAS_META = 1,
-    HAS_EXPIRES = 2,
-    WIDE_EXPIRES = 4,
-    HAS_BIRTH = 8,
-    WIDE = 16,
-    HAS_ARMED = 32,
-    ALL_FLAGS = 63
-};
-
-#define EPOCH_2020 1577836800000LL
-
 static int fits32(int64_t v)
 {
     return v >= 0 && v <= (int64_t)UINT32_MAX;
@@ -31,39 +19,38 @@ static int fits32(int64_t v)
 static uint8_t flags_of(const kv_rec *r)
 {
     uint8_t f = 0;
-    int64_t since = r->updated - EPOCH_2020;
+    int64_t since = r->updated - KV_REC_EPOCH;
 
     if (r->meta_len)
-        f |= HAS_META;
+        f |= KV_REC_META;
     if (r->expires) {
-        f |= HAS_EXPIRES;
+        f |= KV_REC_EXPIRES;
         if (r->armed != r->expires)
-            f |= HAS_ARMED;
+            f |= KV_REC_ARMED;
         if (!fits32(r->expires - r->updated) || !fits32(r->armed - r->updated))
-            f |= WIDE_EXPIRES;
+            f |= KV_REC_WIDE_EXPIRES;
     }
     if (r->created != r->updated || r->id != r->rev)
-        f |= HAS_BIRTH;
+        f |= KV_REC_BIRTH;
     if (r->rev > UINT32_MAX || since < 0 || since >> 40 || !fits32(r->updated - r->created) ||
         r->rev - r->id > UINT32_MAX)
-        f |= WIDE;
+        f |= KV_REC_WIDE;
     return f;
 }
 
-/* Bytes before the key, by flags. */
 #define HEAD_OF(f)                                                                                 \
-    (16 + ((f)&WIDE ? 16 : 9) + ((f)&HAS_EXPIRES ? ((f)&WIDE_EXPIRES ? 8 : 4) : 0) +               \
-     ((f)&HAS_ARMED ? ((f)&WIDE_EXPIRES ? 8 : 4) : 0) + ((f)&HAS_BIRTH ? ((f)&WIDE ? 16 : 8) : 0) + \
-     ((f)&HAS_META ? 2 : 0))
+    (16 + ((f)&KV_REC_WIDE ? 16 : 9) +                                                             \
+     ((f)&KV_REC_EXPIRES ? ((f)&KV_REC_WIDE_EXPIRES ? 8 : 4) : 0) +                                \
+     ((f)&KV_REC_ARMED ? ((f)&KV_REC_WIDE_EXPIRES ? 8 : 4) : 0) +                                  \
+     ((f)&KV_REC_BIRTH ? ((f)&KV_REC_WIDE ? 16 : 8) : 0) + ((f)&KV_REC_META ? 2 : 0))
 #define HEADS_4(f)  HEAD_OF(f), HEAD_OF((f) + 1), HEAD_OF((f) + 2), HEAD_OF((f) + 3)
 #define HEADS_16(f) HEADS_4(f), HEADS_4((f) + 4), HEADS_4((f) + 8), HEADS_4((f) + 12)
 
-static const uint8_t head_size[ALL_FLAGS + 1] = {HEADS_16(0), HEADS_16(16), HEADS_16(32),
-                                                 HEADS_16(48)};
+const uint8_t kv_rec_head_size[64] = {HEADS_16(0), HEADS_16(16), HEADS_16(32), HEADS_16(48)};
 
 uint32_t kv_rec_measure(kv_rec *r)
 {
-    uint64_t n = (uint64_t)head_size[flags_of(r)] + r->key_len + r->value_len + r->meta_len;
+    uint64_t n = (uint64_t)kv_rec_head_size[flags_of(r)] + r->key_len + r->value_len + r->meta_len;
 
     return r->size = n > KV_REC_MAX ? 0 : (uint32_t)n;
 }
@@ -90,7 +77,7 @@ void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
 {
     char head[KV_REC_MAX_HEAD];
     uint8_t f = flags_of(r);
-    unsigned wide = f & WIDE ? 8 : 4, wide_exp = f & WIDE_EXPIRES ? 8 : 4;
+    unsigned wide = f & KV_REC_WIDE ? 8 : 4, wide_exp = f & KV_REC_WIDE_EXPIRES ? 8 : 4;
     uint32_t crc, n, size = r->size;
     char *p;
 
@@ -99,22 +86,22 @@ void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
     head[9] = (char)(r->type | (r->blob ? KV_REC_BLOB : 0) | (r->more ? KV_REC_MORE : 0));
     put(head + 10, r->key_len, 2);
     put(head + 12, r->ns, 4);
-    if (kv_likely(!(f & WIDE))) {
+    if (kv_likely(!(f & KV_REC_WIDE))) {
         put(head + 16, r->rev, 4);
-        p = put(head + 20, (uint64_t)(r->updated - EPOCH_2020), 5);
+        p = put(head + 20, (uint64_t)(r->updated - KV_REC_EPOCH), 5);
     } else {
         put(head + 16, r->rev, 8);
         p = put(head + 24, (uint64_t)r->updated, 8);
     }
-    if (f & HAS_EXPIRES)
+    if (f & KV_REC_EXPIRES)
         p = put(p, (uint64_t)(r->expires - r->updated), wide_exp);
-    if (f & HAS_ARMED)
+    if (f & KV_REC_ARMED)
         p = put(p, (uint64_t)(r->armed - r->updated), wide_exp);
-    if (f & HAS_BIRTH) {
+    if (f & KV_REC_BIRTH) {
         p = put(p, (uint64_t)(r->updated - r->created), wide);
         p = put(p, r->rev - r->id, wide);
     }
-    if (f & HAS_META)
+    if (f & KV_REC_META)
         p = put(p, r->meta_len, 2);
     n = (uint32_t)(p - head);
     kv_test_store();
@@ -150,10 +137,10 @@ int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
     type = (uint8_t)at[9];
     memcpy(&key_len, at + 10, 2);
     r->kind = (uint8_t)(word >> 24);
-    if (kv_unlikely((unsigned)r->kind - KV_REC_PUT > KV_REC_DROP - KV_REC_PUT || f > ALL_FLAGS ||
-                    (f & (HAS_ARMED | HAS_EXPIRES)) == HAS_ARMED || key_len > KV_MAX_KEY))
+    if (kv_unlikely((unsigned)r->kind - KV_REC_PUT > KV_REC_DROP - KV_REC_PUT || f > KV_REC_FLAGS ||
+                    (f & (KV_REC_ARMED | KV_REC_EXPIRES)) == KV_REC_ARMED || key_len > KV_MAX_KEY))
         return KV_ECORRUPT;
-    n = head_size[f];
+    n = kv_rec_head_size[f];
     if (kv_unlikely(n + key_len > size))
         return KV_ECORRUPT;
     memcpy(&r->ns, at + 12, 4);
@@ -162,9 +149,9 @@ int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
     r->more = type / KV_REC_MORE & 1;
     r->size = size;
     r->key_len = key_len;
-    r->rev = load(at + 16, f & WIDE);
-    if (kv_likely(!(f & WIDE))) {
-        r->updated = (int64_t)(load(at + 20, 0) | (uint64_t)(uint8_t)at[24] << 32) + EPOCH_2020;
+    r->rev = load(at + 16, f & KV_REC_WIDE);
+    if (kv_likely(!(f & KV_REC_WIDE))) {
+        r->updated = (int64_t)(load(at + 20, 0) | (uint64_t)(uint8_t)at[24] << 32) + KV_REC_EPOCH;
         p = at + 25;
     } else {
         r->updated = (int64_t)load(at + 24, 1);
@@ -176,20 +163,20 @@ int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
     r->armed = 0;
     r->meta_len = 0;
     /* Sums wrap rather than overflow: a forged record must not be undefined behaviour. */
-    if (f & HAS_EXPIRES) {
-        r->armed = r->expires = (int64_t)((uint64_t)r->updated + load(p, f & WIDE_EXPIRES));
-        p += f & WIDE_EXPIRES ? 8 : 4;
-        if (f & HAS_ARMED) {
-            r->armed = (int64_t)((uint64_t)r->updated + load(p, f & WIDE_EXPIRES));
-            p += f & WIDE_EXPIRES ? 8 : 4;
+    if (f & KV_REC_EXPIRES) {
+        r->armed = r->expires = (int64_t)((uint64_t)r->updated + load(p, f & KV_REC_WIDE_EXPIRES));
+        p += f & KV_REC_WIDE_EXPIRES ? 8 : 4;
+        if (f & KV_REC_ARMED) {
+            r->armed = (int64_t)((uint64_t)r->updated + load(p, f & KV_REC_WIDE_EXPIRES));
+            p += f & KV_REC_WIDE_EXPIRES ? 8 : 4;
         }
     }
-    if (f & HAS_BIRTH) {
-        r->created = (int64_t)((uint64_t)r->updated - load(p, f & WIDE));
-        r->id = r->rev - load(p + (f & WIDE ? 8 : 4), f & WIDE);
-        p += f & WIDE ? 16 : 8;
+    if (f & KV_REC_BIRTH) {
+        r->created = (int64_t)((uint64_t)r->updated - load(p, f & KV_REC_WIDE));
+        r->id = r->rev - load(p + (f & KV_REC_WIDE ? 8 : 4), f & KV_REC_WIDE);
+        p += f & KV_REC_WIDE ? 16 : 8;
     }
-    if (f & HAS_META) {
+    if (f & KV_REC_META) {
         uint16_t meta_len;
 
         memcpy(&meta_len, p, 2);

@@ -25,8 +25,11 @@
 #ifndef KV_RECORD_H
 #define KV_RECORD_H
 
+#include "crc32c.h"
 #include "kv.h"
 #include "os.h"
+
+#include <string.h>
 
 #pragma GCC visibility push(hidden)
 
@@ -41,6 +44,7 @@ enum {
 #define KV_REC_BLOB 0x10 /* the value is a reference: u64 blob id, u64 size */
 #define KV_REC_MORE 0x20 /* the batch goes on in the next record */
 
+#define KV_REC_EPOCH    1577836800000LL /* 2020-01-01, ms */
 #define KV_REC_ALIGN    4u
 #define KV_REC_MIN      25u
 #define KV_REC_MAX_HEAD (16u + 8 + 8 + 8 + 8 + 8 + 8 + 2)
@@ -82,6 +86,61 @@ void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to);
 /* Reads the record that begins at p; avail: bytes readable there. KV_OK, or KV_ECORRUPT when it is
  * none. Pointers lead into p. */
 int kv_rec_decode(const char *p, uint32_t avail, uint32_t seed, kv_rec *out);
+/* Bytes before the key, by flags. */
+extern const uint8_t kv_rec_head_size[64];
+
+enum {
+    KV_REC_META = 1,
+    KV_REC_EXPIRES = 2,
+    KV_REC_WIDE_EXPIRES = 4,
+    KV_REC_BIRTH = 8,
+    KV_REC_WIDE = 16,
+    KV_REC_ARMED = 32,
+    KV_REC_FLAGS = 63
+};
+
+/* The value of the record at p, if that is a whole one of just this key, plain (no blob) and
+ * without wide fields: the usual case of a read, in as few steps as it takes. 0: decode it
+ * properly. */
+static inline int kv_rec_value(const char *p, uint32_t avail, uint32_t seed, uint32_t ns,
+                               const char *key, uint32_t len, int *type, const char **value,
+                               uint32_t *value_len, int64_t *expires)
+{
+    uint32_t word, n, crc, ttl;
+    uint64_t since = 0;
+    uint16_t meta = 0;
+    uint8_t f;
+
+    memcpy(&word, p + 4, 4);
+    n = word & 0xffffff;
+    if (kv_unlikely(word >> 24 != KV_REC_PUT || n < KV_REC_MIN + len || n > avail))
+        return 0;
+    memcpy(&crc, p, 4);
+    if (kv_unlikely(kv_crc32c(seed, p + 4, n - 4) != crc))
+        return 0;
+    f = (uint8_t)p[8];
+    if (kv_unlikely(f & (KV_REC_WIDE | KV_REC_WIDE_EXPIRES) || p[9] & KV_REC_BLOB))
+        return 0;
+    memcpy(&word, p + 8, 4);
+    if (kv_unlikely(word >> 16 != len))
+        return 0;
+    memcpy(&word, p + 12, 4);
+    *value = p + kv_rec_head_size[f & KV_REC_FLAGS] + len;
+    if (kv_unlikely(word != ns || memcmp(*value - len, key, len) != 0))
+        return 0;
+    if (f & KV_REC_META)
+        memcpy(&meta, *value - len - 2, 2);
+    *value_len = n - (uint32_t)(*value - p) - meta;
+    *type = p[9] & 15;
+    *expires = 0;
+    if (f & KV_REC_EXPIRES) {
+        memcpy(&since, p + 20, 5);
+        memcpy(&ttl, p + 25, 4);
+        *expires = (int64_t)since + KV_REC_EPOCH + ttl;
+    }
+    return 1;
+}
+
 /* The namespace id under which the index holds it. */
 static inline uint32_t kv_rec_index_ns(const kv_rec *r)
 {
