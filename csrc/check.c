@@ -22,7 +22,8 @@ typedef struct audit {
     unsigned char *timers; /* a bit for each (hash, deadline) mod its size that the wheel holds */
 } audit;
 
-#define TIMER_BITS (1u << 24)
+#define TIMER_BITS   (1u << 24)
+#define ANY_DEADLINE INT64_MIN
 
 static uint32_t timer_bit(uint32_t hash, int64_t deadline)
 {
@@ -35,18 +36,23 @@ static int note_timer(void *arg, uint32_t hash, int64_t deadline)
     uint32_t b = timer_bit(hash, deadline);
 
     a->timers[b / 8] = (unsigned char)(a->timers[b / 8] | 1u << b % 8);
+    b = timer_bit(hash, ANY_DEADLINE);
+    a->timers[b / 8] = (unsigned char)(a->timers[b / 8] | 1u << b % 8);
     return 0;
 }
 
 static int has_timer(const audit *a, const kv_db *s, uint32_t hash, const kv_rec *r)
 {
     int64_t wheel = (int64_t)s->region.head->wheel[KV_WHEEL_NOW];
-    uint32_t b = timer_bit(hash, r->armed), c = timer_bit(hash, r->expires);
+    uint32_t b = timer_bit(hash, r->armed), c = timer_bit(hash, r->expires),
+             any = timer_bit(hash, ANY_DEADLINE);
 
     if (r->expires <= wheel)
         return 1; /* fired, or fires at the next step */
     return (r->armed > wheel && a->timers[b / 8] & 1u << b % 8) ||
-           (a->timers[c / 8] & 1u << c % 8) != 0;
+           (a->timers[c / 8] & 1u << c % 8) != 0 ||
+           /* Armed before the wheel had followed a clock that went back: it fires late. */
+           (*kv_st(a->s, KV_ST_BACK) != 0 && a->timers[any / 8] & 1u << any % 8);
 }
 
 static int damaged(kv_db *s, const char *what, const kv_rec *r)
