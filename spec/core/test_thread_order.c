@@ -12,8 +12,16 @@
 
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+
+#ifdef __SANITIZE_THREAD__
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
 
 /* Of four keys the first stays, the second and third come and go, the fourth never was. */
 #define KEYS 6000
@@ -23,6 +31,9 @@ static uint64_t stopping, lists;
 static kv_dir *dir;
 static kv_region *region;
 static jmp_buf death;
+static unsigned char there[KEYS];
+static int dead_at = -1;              /* the key whose change died */
+static volatile sig_atomic_t reached; /* by a listing */
 
 static uint64_t chance(void)
 {
@@ -80,6 +91,8 @@ static int list(kv_region *r, int before)
 
             if (k < 0 || k % 4 == 3)
                 return 0;
+            if (r == region)
+                reached = k;
             c = memcmp(last, out, last_len < n ? last_len : n);
             if (c == 0)
                 c = (last_len > n) - (last_len < n);
@@ -123,49 +136,93 @@ static void die(void)
     longjmp(death, 1);
 }
 
-/* Puts a key or takes it away; sometimes dies on the way, and is undone. */
-static int toggle(int i, unsigned char *there)
+/* Undoes what a death left, and finds out whether it had happened. */
+static int settle(void)
+{
+    unsigned char key[KV_ORDER_KEY], out[KV_ORDER_KEY];
+    size_t len;
+    kv_leaf leaf;
+    int at;
+
+    if (dead_at < 0)
+        return 1;
+    len = make_key(key, dead_at);
+    if (kv_txn_undo(region, NULL) != KV_OK || kv_order_read(region, key, len, 0, &leaf) != KV_OK)
+        return 0;
+    at = kv_leaf_find(&leaf, key, len);
+    there[dead_at] =
+        at < leaf.count && kv_leaf_key(&leaf, at, out) == len && memcmp(out, key, len) == 0;
+    dead_at = -1;
+    return 1;
+}
+
+/* Puts a key or takes it away; dies at store n. */
+static int toggle(int i, int64_t n)
 {
     unsigned char key[KV_ORDER_KEY];
     size_t len = make_key(key, i);
-    uint64_t *ready = &region->head->ready[KV_NODES], real = kv_load(ready);
-    volatile int rc = KV_OK, died = 1;
+    uint64_t *ready = &region->head->ready[KV_NODES], real;
+    volatile int rc = KV_OK;
 
-    if (kv_region_room(region, KV_NODES) < kv_order_room(region)) {
+    if (!settle())
+        return 0;
+    if (kv_region_room(region, KV_NODES) < kv_order_room(region))
         rc = kv_region_grow(region, KV_NODES, kv_order_room(region));
-        real = kv_load(ready);
-    }
+    real = kv_load(ready);
     __atomic_store_n(ready, region->head->used[KV_NODES] + kv_order_room(region), __ATOMIC_RELEASE);
     if (rc == KV_OK && setjmp(death) == 0) {
-        kv_test_die_at = chance() % 4 == 0 ? 1 + (int64_t)(chance() % 40) : 0;
+        kv_test_die_at = n;
         kv_txn_begin(region);
         rc = there[i] ? kv_order_remove(region, key, len) : kv_order_insert(region, key, len);
         kv_txn_end(region);
-        died = 0;
-    }
-    kv_test_die_at = 0;
-    if (died) {
-        int undone = 0;
-
-        if (rc == KV_OK && kv_txn_undo(region, &undone) != KV_OK)
-            rc = KV_ECORRUPT;
-        /* Death at the last store, which leaves nothing to undo, is after the end; death before the
-         * first entry is too, but nothing has happened: look. */
-        if (!undone) {
-            kv_leaf leaf;
-            unsigned char out[KV_ORDER_KEY];
-            int at, now;
-
-            kv_order_read(region, key, len, 0, &leaf);
-            at = kv_leaf_find(&leaf, key, len);
-            now = at < leaf.count && kv_leaf_key(&leaf, at, out) == len && !memcmp(out, key, len);
-            there[i] = (unsigned char)now;
-        }
-    } else {
+        kv_test_die_at = 0;
         there[i] = !there[i];
+    } else {
+        dead_at = i;
     }
     __atomic_store_n(ready, real, __ATOMIC_RELEASE);
     return rc == KV_OK;
+}
+
+/* ---- interrupted readers ---- */
+
+static volatile sig_atomic_t interrupts, failures;
+
+static void interrupt(int sig)
+{
+    int at = reached, i, k;
+
+    (void)sig;
+    interrupts++;
+    for (i = 0; i < 12;) {
+        k = (at + KEYS + (int)(chance() % 30) - 15) % KEYS;
+        if (k % 4 == 0 || k % 4 == 3)
+            continue;
+        /* The first stores are those that write a node that a reader may be on its way to. */
+        i++;
+        failures += !toggle(k, i < 12 ? 0 : 1 + (int64_t)(chance() % (chance() % 2 ? 6 : 25)));
+    }
+}
+
+static void interrupted(int most)
+{
+    struct itimerval often = {{0, 100}, {0, 100}}, never = {{0, 0}, {0, 0}};
+    int64_t until = kv_os_monotonic() + (int64_t)60 * 1000000000;
+    struct sigaction act;
+    int bad = 0, n;
+
+    memset(&act, 0, sizeof act);
+    act.sa_handler = interrupt;
+    act.sa_flags = SA_RESTART;
+    CHECK(sigaction(SIGALRM, &act, NULL) == 0);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    for (n = 0; interrupts < most && !bad && kv_os_monotonic() < until; n++)
+        bad += !list(region, n % 2);
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    printf("test_thread_order: %d interrupts in %d listings\n", (int)interrupts, n);
+    CHECK(bad == 0);
+    CHECK(failures == 0);
+    CHECK(settle() && kv_order_check(region) == KV_OK);
 }
 
 int main(void)
@@ -173,7 +230,6 @@ int main(void)
     kv_dir_options o = {1, 0600, 0, 0};
     const char *given = getenv("SEED");
     int made, i, bad = 0, steps = getenv("KV_SHORT") ? 3000 : getenv("KV_LONG") ? 5000000 : 100000;
-    unsigned char *there = calloc(KEYS, 1);
     pthread_t thread[2];
     void *failed;
 
@@ -188,17 +244,19 @@ int main(void)
     kv_test_die = die;
     for (i = 0; i < KEYS; i += 4)
         while (!there[i])
-            bad += !toggle(i, there);
+            bad += !toggle(i, 0);
+    if (!UNDER_TSAN) /* which delivers signals when it likes */
+        interrupted(getenv("KV_SHORT") ? 500 : getenv("KV_LONG") ? 500000 : 10000);
     for (i = 0; i < 2; i++)
-        CHECK(pthread_create(&thread[i], NULL, read_all, i ? there : NULL) == 0);
+        CHECK(pthread_create(&thread[i], NULL, read_all, i ? &death : NULL) == 0);
     for (i = 0; i < steps && !bad; i++) {
         /* Waves: the tree grows to three times its size and shrinks again. */
         int k = (int)(chance() % KEYS), grow = i / 5000 % 2 == 0;
 
         if ((k % 4 == 1 || k % 4 == 2) && (there[k] != grow || chance() % 4 == 0))
-            bad += !toggle(k, there);
+            bad += !toggle(k, chance() % 4 == 0 ? 1 + (int64_t)(chance() % 40) : 0);
     }
-    CHECK(bad == 0);
+    CHECK(bad == 0 && settle());
     while (kv_load(&lists) < 4)
         kv_os_sleep(1);
     kv_store(&stopping, 1);
@@ -212,6 +270,5 @@ int main(void)
     kv_region_close(region);
     kv_dir_close(dir);
     free(region);
-    free(there);
     return check_done("test_thread_order");
 }
