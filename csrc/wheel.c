@@ -271,6 +271,29 @@ static int first_slot(const uint64_t *h, slot *s)
     return 0;
 }
 
+/* level 0: closes. */
+static void open_slot(kv_region *r, int level)
+{
+    set_head(r, KV_WHEEL_OPEN, (uint64_t)level);
+    if (r->head->wheel[KV_WHEEL_MOVES])
+        set_head(r, KV_WHEEL_MOVES, 0);
+}
+
+/* Each step from or into an open slot handles a timer at least; only going to and fro makes it more
+ * often than once. Damaged links could make it go on for ever: a chunk in two slots. */
+static int moved(kv_region *r)
+{
+    uint64_t *h = r->head->wheel;
+
+    set_head(r, KV_WHEEL_MOVES, h[KV_WHEEL_MOVES] + 1);
+    return KV_WHEEL_MOVED;
+}
+
+static inline int endless(const uint64_t *h)
+{
+    return h[KV_WHEEL_MOVES] / 4 > h[KV_WHEEL_COUNT] + 16;
+}
+
 static int idle(kv_region *r, uint64_t now, uint64_t next)
 {
     uint64_t *h = r->head->wheel;
@@ -288,10 +311,12 @@ static int fire(kv_region *r, slot s, const chunk *c, uint64_t t, uint32_t *hash
 {
     uint64_t *h = r->head->wheel;
 
+    if (!h[KV_WHEEL_COUNT])
+        return damaged(r, "timers are counted wrong");
     *hash = (uint32_t)(c->w[chunk_count(c)] >> 32);
     *deadline = (int64_t)t;
     pop(r, s, c);
-    set_head(r, KV_WHEEL_COUNT, h[KV_WHEEL_COUNT] - (h[KV_WHEEL_COUNT] > 0));
+    set_head(r, KV_WHEEL_COUNT, h[KV_WHEEL_COUNT] - 1);
     return KV_WHEEL_FIRED;
 }
 
@@ -349,21 +374,42 @@ static int drain(kv_region *r, uint64_t now, uint32_t *hash, int64_t *deadline)
     chunk c;
     slot s;
 
+    if (endless(h))
+        return damaged(r, "a slot without end");
     s.level = (int)h[KV_WHEEL_OPEN];
     s.digit = digit_of(h[KV_WHEEL_NOW], s.level);
     for (n = 0; n < PER && h[slot_word(s)]; n++) {
         if (!get_full(r, h[slot_word(s)], &c) ||
             !decode(h[KV_WHEEL_NOW], s, (uint32_t)c.w[chunk_count(&c)], &t))
-            return n ? KV_WHEEL_MOVED : damaged(r, "a slot's chunk");
+            return n ? moved(r) : damaged(r, "a slot's chunk");
         if (t <= now)
-            return n ? KV_WHEEL_MOVED : fire(r, s, &c, t, hash, deadline);
+            return n ? moved(r) : fire(r, s, &c, t, hash, deadline);
         rc = carry(r, s, &c, t, &spare);
         if (rc <= 0)
-            return n ? KV_WHEEL_MOVED : rc;
+            return n ? moved(r) : rc;
     }
-    if (!h[slot_word(s)])
-        set_head(r, KV_WHEEL_OPEN, 0);
+    if (h[slot_word(s)])
+        return moved(r);
+    open_slot(r, 0);
     return KV_WHEEL_MOVED;
+}
+
+/* Rewrites what is kept of the deadlines in c, of slot s, for another level. Damage: unchanged. */
+static int recode(kv_region *r, slot s, const chunk *c, int level)
+{
+    uint64_t now = r->head->wheel[KV_WHEEL_NOW], t;
+    unsigned i;
+
+    for (i = 1; i <= chunk_count(c); i++)
+        if (!decode(now, s, (uint32_t)c->w[i], &t))
+            return damaged(r, "a timer in the wrong slot");
+    if (dropped_bits(level) == dropped_bits(s.level))
+        return KV_OK;
+    for (i = 1; i <= chunk_count(c); i++) {
+        (void)decode(now, s, (uint32_t)c->w[i], &t);
+        kv_txn_set(r, c->at, &c->w[i], c->w[i] >> 32 << 32 | encode(level, t));
+    }
+    return KV_OK;
 }
 
 /* Time goes back to `now`. With L the highest digit in which the two differ, timers of level L and
@@ -374,38 +420,36 @@ static int go_back(kv_region *r, uint64_t now, uint32_t *hash, int64_t *deadline
 {
     uint64_t *h = r->head->wheel;
     uint64_t at = h[KV_WHEEL_NOW];
-    int level = slot_of(now, at).level, carried = 0;
-    unsigned i;
+    int level = slot_of(now, at).level, carried = 0, rc;
     slot to, from;
-    uint64_t t;
     chunk c;
 
     if (h[KV_WHEEL_OPEN] && h[KV_WHEEL_OPEN] != (uint64_t)level)
         return drain(r, now, hash, deadline);
+    if (endless(h))
+        return damaged(r, "a slot without end");
     if (!h[KV_WHEEL_OPEN])
-        set_head(r, KV_WHEEL_OPEN, (uint64_t)level);
+        open_slot(r, level);
+    if (h[KV_WHEEL_NEXT] > at) /* in case it goes forward from here */
+        set_head(r, KV_WHEEL_NEXT, at);
     to.level = level;
     to.digit = digit_of(at, level);
     for (from.level = 0; from.level < level; from.level++)
         while (h[KV_WHEEL_BITS + from.level]) {
             if (carried++ == BACK_MAX)
-                return KV_WHEEL_MOVED;
+                return moved(r);
             from.digit = __builtin_ctzll(h[KV_WHEEL_BITS + from.level]);
             if (!get_full(r, h[slot_word(from)], &c))
                 return damaged(r, "a slot's chunk");
-            for (i = 1; i <= chunk_count(&c); i++) {
-                if (!decode(at, from, (uint32_t)c.w[i], &t))
-                    return damaged(r, "a timer in the wrong slot");
-                t = c.w[i] >> 32 << 32 | encode(level, t);
-                if (t != c.w[i])
-                    kv_txn_set(r, c.at, &c.w[i], t);
-            }
+            rc = recode(r, from, &c, level);
+            if (rc != KV_OK)
+                return rc;
             unlink_chunk(r, from, &c);
             link_chunk(r, to, &c, chunk_count(&c));
         }
     set_head(r, KV_WHEEL_NOW, now);
     set_head(r, KV_WHEEL_NEXT, now);
-    set_head(r, KV_WHEEL_OPEN, 0);
+    open_slot(r, 0);
     return KV_WHEEL_MOVED;
 }
 
@@ -423,14 +467,14 @@ int kv_wheel_step(kv_region *r, int64_t time, uint32_t *hash, int64_t *deadline)
     if (h[KV_WHEEL_OPEN])
         return drain(r, now, hash, deadline);
     if (!first_slot(h, &s))
-        return idle(r, now, END);
+        return idle(r, now, now + IDLE_MAX);
     start = slot_start(h[KV_WHEEL_NOW], s);
     if (start > now)
         return idle(r, now, start);
     if (start + ((uint64_t)1 << 6 * s.level) - 1 <= now)
         return fire_from(r, s, hash, deadline);
     set_head(r, KV_WHEEL_NOW, start);
-    set_head(r, KV_WHEEL_OPEN, (uint64_t)s.level);
+    open_slot(r, s.level);
     return drain(r, now, hash, deadline);
 }
 

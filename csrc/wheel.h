@@ -24,6 +24,7 @@ enum {
     KV_WHEEL_FREE,     /* id + 1 of the first free chunk */
     KV_WHEEL_NEXT,     /* ms: before this a step does nothing but move NOW on */
     KV_WHEEL_OPEN,     /* level whose slot at NOW is being carried to finer levels; 0: none */
+    KV_WHEEL_MOVES,    /* steps since a slot was opened; more than there are timers: damage */
     KV_WHEEL_BITS = 8, /* 8 words: a bit for each non-empty slot of a level */
     KV_WHEEL_SLOT = 16 /* 8 x 64 words: id + 1 of the first chunk */
 };

@@ -63,9 +63,11 @@ static int find(model *t, uint32_t key, kv_hash_scan *c)
     int rc;
 
     kv_hash_start(&t->m.r, hash_of_key(t, key), c);
-    while ((rc = kv_hash_next(&t->m.r, c)) == KV_HASH_CANDIDATE)
+    while ((rc = kv_hash_next(&t->m.r, c)) == KV_HASH_CANDIDATE) {
+        CHECK((c->slot & KV_ADDR_MASK) != 0);
         if (key_of(c->slot & KV_ADDR_MASK) == key)
             break;
+    }
     CHECK(rc == KV_HASH_CANDIDATE || rc == KV_HASH_END);
     return rc;
 }
@@ -388,6 +390,7 @@ static void test_big(uint64_t count)
     }
     sound(&t);
     CHECK(r->head->hash[KV_HASH_COUNT] * 9 + 9 >= count * 2);
+    CHECK(count < 1000 || r->head->hash[KV_HASH_COUNT] * 9 <= count * 2 + 9);
     for (n = 0; n < count * 2; n++) {
         kv_hash_start(r, kv_hash_key(1, 2, 3, &n, 8), &c);
         while ((rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE) {
@@ -449,7 +452,7 @@ static void test_death(int way, int steps, int (*kill)(int64_t n, void (*)(void 
     static image_copy copy;
     unsigned fill = 70;
     uint64_t deaths = 0;
-    int i, maintained = 0;
+    int i, lived, maintained = 0;
 
     begin(&t, way);
     for (i = 0; i < 1500; i++) { /* nothing maintained: enough to split for a while */
@@ -473,21 +476,24 @@ static void test_death(int way, int steps, int (*kill)(int64_t n, void (*)(void 
         image_save(&t.m, &copy);
         before = t;
         for (n = 1;; n++) {
-            int lived = kill(n, perform, &d);
-
+            lived = kill(n, perform, &d);
             maintained += d.what == MAINTAIN;
             if (lived)
                 break;
             deaths++;
-            settle(&t, &d, n % 7 == 0);
-            /* Every other time, on from here: the next death meets what this one left. */
-            if (image_below(4) == 0 && d.what == MAINTAIN)
-                continue;
+            /* Often on from here, with the same or another deed: it meets what the death left. */
+            if (!settle(&t, &d, n % 7 == 0) || d.what == MAINTAIN) {
+                if (image_below(12) == 0)
+                    break;
+                if (image_below(2))
+                    continue;
+            }
             image_restore(&t.m, &copy);
             memcpy(t.addr, before.addr, sizeof t.addr);
             t.count = before.count;
         }
-        note(&d);
+        if (lived)
+            note(&d);
         sound(&t);
         compare(&t);
     }
@@ -495,6 +501,217 @@ static void test_death(int way, int steps, int (*kill)(int64_t n, void (*)(void 
     CHECK(maintained > 0);
     image_forget(&copy);
     image_close(&t.m);
+}
+
+/* ---- readers between any two stores ---- */
+
+/*
+ * The hook of the store helper runs readers in the middle of the writer's work. All keys of a group
+ * have one hash, so a scan for it returns each of them, and may be held at each: walkers start,
+ * advance and finish at every store there is, also those of an undo. One that ends well must have
+ * met all keys that are there throughout.
+ */
+#define WALKERS 1500
+#define GROUPS  2
+
+typedef struct walker {
+    kv_hash_scan c;
+    uint64_t seen;
+    int group, rc;
+} walker;
+
+static struct {
+    kv_region *r;
+    walker *walkers;
+    int count, dying;
+    uint64_t hash[GROUPS], lasting[GROUPS]; /* keys 0..63, as bits */
+    uint64_t ended, again, missed, damaged;
+} yard;
+
+static void walk(walker *w, int steps)
+{
+    while (w->rc == KV_HASH_CANDIDATE && steps-- > 0) {
+        w->rc = kv_hash_next(yard.r, &w->c);
+        if (w->rc == KV_HASH_CANDIDATE && (w->c.slot & KV_ADDR_MASK) <= 64)
+            w->seen |= (uint64_t)1 << ((w->c.slot & KV_ADDR_MASK) - 1);
+    }
+}
+
+static void finish(const walker *at)
+{
+    walker w = *at;
+
+    walk(&w, 10000);
+    yard.ended += w.rc == KV_HASH_END;
+    yard.again += w.rc == KV_HASH_AGAIN;
+    yard.damaged += w.rc == KV_HASH_DAMAGED || w.rc == KV_HASH_CANDIDATE;
+    yard.missed += w.rc == KV_HASH_END && (yard.lasting[w.group] & ~w.seen) != 0;
+}
+
+static void between_stores(void)
+{
+    int i, group, steps;
+
+    kv_test_die_at = 0;
+    for (i = 0; i < yard.count; i++) {
+        if (image_below(16) == 0)
+            walk(&yard.walkers[i], 1 + (int)image_below(8));
+        finish(&yard.walkers[i]);
+    }
+    for (group = 0; group < GROUPS; group++)
+        for (steps = (int)image_below(3); steps < 24; steps += 3) {
+            walker *w =
+                &yard.walkers[yard.count < WALKERS ? yard.count++ : (int)image_below(WALKERS)];
+
+            memset(w, 0, sizeof *w);
+            w->group = group;
+            w->rc = KV_HASH_CANDIDATE;
+            kv_hash_start(yard.r, yard.hash[group], &w->c);
+            walk(w, steps);
+            finish(w);
+        }
+    if (yard.dying && image_below(40) == 0)
+        longjmp(image_grave, 1);
+    kv_test_die_at = 1; /* the next store, too */
+}
+
+/* As image_jump, with the hook in place. */
+static int watched(void (*body)(void *), void *arg, int dying)
+{
+    int lived = 1;
+
+    yard.dying = dying;
+    kv_test_die = between_stores;
+    if (setjmp(image_grave)) {
+        lived = 0;
+    } else {
+        kv_test_die_at = 1;
+        body(arg);
+    }
+    kv_test_die_at = 0;
+    return lived;
+}
+
+typedef struct errand {
+    kv_region *r;
+    int what;
+    uint64_t hash, addr;
+} errand;
+
+static void run_errand(void *arg)
+{
+    errand *e = arg;
+    kv_hash_scan c;
+    int rc;
+
+    if (e->what == MAINTAIN) {
+        CHECK(kv_hash_maintain(e->r) >= 0);
+        return;
+    }
+    if (e->what == REMOVE) {
+        kv_hash_start(e->r, e->hash, &c);
+        while ((rc = kv_hash_next(e->r, &c)) == KV_HASH_CANDIDATE &&
+               (c.slot & KV_ADDR_MASK) != e->addr)
+            continue;
+        if (rc != KV_HASH_CANDIDATE)
+            return; /* a second attempt after a death */
+    }
+    kv_txn_begin(e->r);
+    if (e->what == INSERT)
+        CHECK(kv_hash_insert(e->r, e->hash, e->addr) == KV_OK);
+    else
+        kv_hash_remove(e->r, &c);
+    kv_txn_end(e->r);
+}
+
+static void undo_watched(void *arg)
+{
+    CHECK(kv_txn_undo(arg, NULL) == KV_OK);
+    kv_txn_end(arg);
+}
+
+static void do_errand(kv_region *r, int what, uint64_t hash, uint64_t addr, int dying)
+{
+    errand e = {r, what, hash, addr}, clean = {r, MAINTAIN, 0, 0};
+
+    while (!watched(run_errand, &e, dying)) {
+        while (!watched(undo_watched, r, dying))
+            continue;
+        while (r->head->hash[KV_HASH_PENDING] && !watched(run_errand, &clean, 0))
+            continue;
+        if (what == INSERT && addr > 64)
+            return; /* a stranger: there or not */
+        CHECK(what != INSERT);
+    }
+}
+
+static void test_interleaved(int rounds)
+{
+    int i, j, round;
+
+    yard.walkers = calloc(WALKERS, sizeof *yard.walkers);
+    for (round = 0; round < rounds; round++) {
+        image m;
+        kv_region *r = &m.r;
+        uint64_t key, strangers = 1000, gone = 0;
+
+        image_open(&m);
+        kv_hash_init(r, 1, 2);
+        image_room(&m, KV_OVERFLOW, 100);
+        image_room(&m, KV_BUCKETS, 100);
+        yard.r = r;
+        yard.count = 0;
+        yard.hash[0] = 128; /* both in bucket 0; the first split moves group 1 to bucket 64 */
+        yard.hash[1] = 128 | 64;
+        yard.lasting[0] = yard.lasting[1] = 0;
+        for (i = round % 2 ? 300 : 0; i > 0; i--) { /* so many that it splits */
+            errand e = {r, INSERT, 2 + image_below(62), ++strangers};
+
+            run_errand(&e);
+        }
+        for (key = 0; key < 10 + image_below(54); key++) {
+            int group = (int)image_below(3) > 0;
+            errand e = {r, INSERT, yard.hash[group], key + 1};
+
+            run_errand(&e);
+            yard.lasting[group] |= (uint64_t)1 << key;
+        }
+        for (i = (int)image_below(50); i > 0; i--) { /* holes */
+            int group = (int)image_below(2);
+            uint64_t bit = (uint64_t)1 << image_below(64);
+            errand e = {r, REMOVE, yard.hash[group], (uint64_t)__builtin_ctzll(bit) + 1};
+
+            if (yard.lasting[group] & bit) {
+                run_errand(&e);
+                yard.lasting[group] &= ~bit;
+            }
+        }
+        for (i = 0; i < 6; i++) { /* keys that go while others look */
+            int group = (int)image_below(2);
+            uint64_t bit = (uint64_t)1 << image_below(64);
+
+            do_errand(r, MAINTAIN, 0, 0, round % 4 > 1);
+            if (yard.lasting[group] & bit) {
+                yard.lasting[group] &= ~bit;
+                gone++;
+                do_errand(r, REMOVE, yard.hash[group], (uint64_t)__builtin_ctzll(bit) + 1,
+                          round % 4 > 1);
+            }
+            /* Others take what was freed, and come into the chain. */
+            for (j = (int)image_below(10); j > 0; j--)
+                do_errand(r, INSERT, image_below(3) ? 1 : yard.hash[image_below(2)], ++strangers,
+                          round % 4 > 1);
+        }
+        CHECK(kv_hash_check(r) == KV_OK);
+        image_close(&m);
+    }
+    CHECK(yard.missed == 0);
+    CHECK(yard.damaged == 0);
+    CHECK(yard.ended > 0);
+    CHECK(yard.again > 0);
+    printf("interleaved: %llu walks ended, %llu had to start again\n",
+           (unsigned long long)yard.ended, (unsigned long long)yard.again);
+    free(yard.walkers);
 }
 
 /* ---- damage ---- */
@@ -602,6 +819,7 @@ int main(void)
         test_death(way, image_steps(6), image_fork);
         test_damage(way, image_steps(400));
     }
+    test_interleaved(image_steps(60));
     test_long_chains();
     test_no_room();
     test_big((uint64_t)image_steps(1000000) > 1000000 ? 20000000 : (uint64_t)image_steps(1000000));
