@@ -83,7 +83,9 @@ static uint64_t nodes_wanted(kv_db *s, int space, uint64_t writes, uint64_t byte
 
     switch (space) {
     case KV_NODES:
-        return kv_order_room(r) + 8 + (writes > 1 ? 256 + (bytes + 12 * writes) * 3 / 1024 : 0);
+        /* A larger store gets enough for kv_index_short to answer at once. */
+        return kv_order_room(r) + (kv_load_relaxed(&r->head->used[KV_NODES]) > 64 ? 96 : 8) +
+               (writes > 1 ? 256 + (bytes + 12 * writes) * 3 / 1024 : 0);
     case KV_OVERFLOW:
         return KV_HASH_ROOM * writes + 4;
     case KV_TIMERS:
