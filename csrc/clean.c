@@ -49,7 +49,8 @@ void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after)
      * nothing refers to. */
     if (s->deads < KV_DEAD_BLOBS) {
         s->dead[s->deads].id = id;
-        s->dead[s->deads++].after = after;
+        s->dead[s->deads].after = after;
+        __atomic_store_n(&s->deads, s->deads + 1, __ATOMIC_RELAXED);
     }
     kv_mutex_unlock(s->mutex);
 }

@@ -148,7 +148,9 @@ static int retire(kv_db *s)
             e = kv_meta_write(s->dir, &m);
         if (e != KV_OK)
             return e;
-        s->meta = m;
+        /* Not the rest: writers look at the limits meanwhile. */
+        s->meta.oldest = m.oldest;
+        s->meta.seq = m.seq;
         e = kv_log_retire(&s->log, id);
     }
     synced = kv_load(&s->log.w[KV_LOG_SYNCED]);
@@ -156,7 +158,8 @@ static int retire(kv_db *s)
     for (i = 0, n = 0; i < s->deads;) {
         if (s->dead[i].after <= synced) {
             dead[n++] = s->dead[i].id;
-            s->dead[i] = s->dead[--s->deads];
+            s->dead[i] = s->dead[s->deads - 1];
+            __atomic_store_n(&s->deads, s->deads - 1, __ATOMIC_RELAXED);
         } else {
             i++;
         }
@@ -268,7 +271,7 @@ static int retires(kv_db *s)
 {
     return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) >
                kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]) ||
-           s->deads > KV_DEAD_BLOBS / 2;
+           __atomic_load_n(&s->deads, __ATOMIC_RELAXED) > KV_DEAD_BLOBS / 2;
 }
 
 int kv_maintain(kv_db *s, int64_t timeout, int sync)
@@ -287,9 +290,10 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
         ;
     if (sync && !kv_load(&s->log.w[KV_LOG_BROKEN])) {
         e = kv_log_sync(&s->log);
-        s->synced_at = kv_os_monotonic();
+        __atomic_store_n(&s->synced_at, kv_os_monotonic(), __ATOMIC_RELAXED);
     }
-    if (e == KV_OK && !kv_load(&s->log.w[KV_LOG_BROKEN]) && (retires(s) || s->deads))
+    if (e == KV_OK && !kv_load(&s->log.w[KV_LOG_BROKEN]) &&
+        (retires(s) || __atomic_load_n(&s->deads, __ATOMIC_RELAXED)))
         e = retire(s);
     unlock_maint(s);
     return e;
@@ -302,6 +306,13 @@ static int unsynced(kv_db *s)
            !kv_load(&s->log.w[KV_LOG_BROKEN]);
 }
 
+/* ms until the next sync by interval; not above 0: it is due. */
+static int64_t until_sync(kv_db *s)
+{
+    return __atomic_load_n(&s->synced_at, __ATOMIC_RELAXED) / 1000000 + s->interval -
+           kv_os_monotonic() / 1000000;
+}
+
 /* Waits for the interval when there is something to sync, else until it is woken. */
 static void helper(void *arg, kv_thread *t)
 {
@@ -309,13 +320,13 @@ static void helper(void *arg, kv_thread *t)
     int64_t wait = s->interval, due;
 
     while (kv_thread_wait(t, wait)) {
-        due = s->synced_at / 1000000 + s->interval - kv_os_monotonic() / 1000000;
+        due = until_sync(s);
         (void)kv_maintain(s, 1000, unsynced(s) && due <= 0);
         wait = 3600000;
         __atomic_store_n(&s->sleeping, 1, __ATOMIC_SEQ_CST);
         if (unsynced(s)) {
             __atomic_store_n(&s->sleeping, 0, __ATOMIC_SEQ_CST);
-            due = s->synced_at / 1000000 + s->interval - kv_os_monotonic() / 1000000;
+            due = until_sync(s);
             wait = due > 1 ? due : 1;
         }
     }
@@ -323,9 +334,12 @@ static void helper(void *arg, kv_thread *t)
 
 static void start_helper(kv_db *s)
 {
+    kv_thread *t;
+
     kv_mutex_lock(s->mutex);
-    if (s->thread == NULL && kv_thread_start(helper, s, &s->thread) != KV_OK)
-        s->thread = NULL; /* writers do its work themselves, as with thread=false */
+    /* When it fails writers do its work themselves, as with thread=false. */
+    if (s->thread == NULL && kv_thread_start(helper, s, &t) == KV_OK)
+        kv_store_ptr((void **)&s->thread, t);
     kv_mutex_unlock(s->mutex);
 }
 
@@ -366,10 +380,7 @@ int kv_tick(kv *h, uint64_t max, uint64_t *done)
         return e;
     e = kv_tick_steps(h, max, 0, &n);
     if (e == KV_OK && !h->thread)
-        e = kv_maintain(h->s, h->timeout,
-                        h->sync == KV_SYNC_INTERVAL &&
-                            kv_os_monotonic() / 1000000 - h->s->synced_at / 1000000 >=
-                                h->s->interval);
+        e = kv_maintain(h->s, h->timeout, h->sync == KV_SYNC_INTERVAL && until_sync(h->s) <= 0);
     if (e == KV_OK && done != NULL)
         *done = n;
     return e;
