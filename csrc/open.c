@@ -503,22 +503,21 @@ static void db_free(kv_db *s)
 /* max_size and max_value belong to the store: given at a later open they replace what it has. */
 static int adopt_limits(kv_db *s, const kv_options *o)
 {
-    kv_meta m = s->meta;
+    uint64_t size = o->max_size ? o->max_size : s->meta.max_size;
+    uint64_t value = o->max_value ? o->max_value : s->meta.max_value;
+    kv_meta m;
     int e;
 
-    if (o->max_size)
-        m.max_size = o->max_size;
-    if (o->max_value)
-        m.max_value = o->max_value;
-    if (s->readonly || (m.max_size == s->meta.max_size && m.max_value == s->meta.max_value))
+    if (s->readonly || (size == s->meta.max_size && value == s->meta.max_value))
         return KV_OK;
     e = kv_lock_take(&s->locks->maint, 5000);
     if (e == KV_LOCK_DIED)
         kv_lock_consistent(&s->locks->maint);
     else if (e != KV_OK)
         return e;
-    m.oldest = s->meta.oldest;
-    m.seq = s->meta.seq;
+    m = s->meta;
+    m.max_size = size;
+    m.max_value = value;
     e = kv_meta_write(s->dir, &m);
     if (e == KV_OK)
         s->meta = m;
