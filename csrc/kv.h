@@ -227,7 +227,7 @@ typedef struct kv_write {
 } kv_write;
 
 KV_API int kv_get(kv_ns *ns, const char *key, size_t len,
-                  kv_record *out);                            /* KV_ENOTFOUND: a miss */
+                  kv_record *out); /* KV_ENOTFOUND: a miss */
 /* The value alone: what most reads want, and quicker. */
 KV_API int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out);
 KV_API int kv_exists(kv_ns *ns, const char *key, size_t len); /* KV_OK or KV_ENOTFOUND */
@@ -287,7 +287,8 @@ KV_API int kv_delete_prefix(kv_ns *ns, const char *prefix, size_t len, uint64_t 
 
 enum {
     KV_REVERSE = 1,
-    KV_KEYS_ONLY = 2 /* records carry only the key; expired ones are still left out */
+    KV_KEYS_ONLY = 2, /* records carry only the key; expired ones are still left out */
+    KV_NO_VALUES = 4  /* all but the value, which is KV_NULL: no large one is read */
 };
 
 /* Byte order; start <= key < stop in both directions; NULL: no bound. All must stay valid while

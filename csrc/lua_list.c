@@ -89,9 +89,9 @@ static kv_iter *new_iter(lua_State *L)
     return align(lua_newuserdata(L, kv_iter_size() + 15));
 }
 
-static void set_entry(lua_State *L, const kv_record *r, const char *key, size_t len)
+static void set_entry(lua_State *L, const kv_record *r, const char *key, size_t len, int values)
 {
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 1 + (r->expires != 0) + (r->meta_len != 0) + values);
     lua_pushlstring(L, key, len);
     lua_setfield(L, -2, "name");
     if (r->expires != 0) {
@@ -112,8 +112,11 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
     kv_iter *it = new_iter(L);
     int64_t count = 0;
     size_t bytes = 0;
-    int top = lua_gettop(L), rc = kv_iter_init(it, kv_lua_live(L, c), &o->r);
+    int top = lua_gettop(L), rc;
 
+    if (!o->values)
+        o->r.flags |= KV_NO_VALUES;
+    rc = kv_iter_init(it, kv_lua_live(L, c), &o->r);
     while (rc == KV_OK) {
         kv_record r;
         size_t len;
@@ -124,9 +127,7 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
         len = r.key_len;
         if (count == o->limit)
             return KV_OK;
-        if (!o->values)
-            r.value.type = KV_NULL; /* not looked at: not kept */
-        else if (r.value.type == KV_STRING || r.value.type == KV_JSON) {
+        if (r.value.type == KV_STRING || r.value.type == KV_JSON) {
             if (count != 0 && bytes + r.value.len > PAGE_BYTES)
                 return KV_OK;
             bytes += r.value.len;
@@ -139,7 +140,7 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
         }
         if (rc != KV_OK)
             return rc;
-        set_entry(L, &r, key, len);
+        set_entry(L, &r, key, len, o->values);
         if (o->values) {
             if ((*n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
                 return KV_ECORRUPT;
@@ -163,7 +164,7 @@ static int op_list(lua_State *L, const kv_lua_call *c)
         return n;
     lua_createtable(L, 0, 3);
     page = lua_gettop(L);
-    lua_newtable(L);
+    lua_createtable(L, o.limit > 0 && o.limit <= 128 ? (int)o.limit : 0, 0);
     rc = read_page(L, c, &o, page + 1, &n);
     if (rc != KV_OK && rc != KV_ENOTFOUND)
         return n > 1 ? n : kv_lua_fail(L, c, rc);

@@ -385,7 +385,9 @@ struct kv_iter {
     int done;
     int i;     /* next index in the leaf */
     int fresh; /* the leaf must be read */
-    int warm;  /* keys already prefetched from i on */
+    int warm;  /* keys from i on whose hashes are known and whose records are on their way */
+    int cold;  /* index of i's hash */
+    uint64_t hash[AHEAD];
     size_t low_len, high_len;
     int has_high;
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
@@ -566,12 +568,13 @@ static int settle(kv_iter *it)
     }
 }
 
+/* The next keys in three rounds over all of them, so that their cache misses overlap: buckets,
+ * slots, records. */
 static void warm(kv_iter *it)
 {
     kv_db *s = it->ns->h->s;
     unsigned char key[KV_ORDER_KEY];
-    uint64_t hash[AHEAD];
-    kv_hash_scan scan;
+    uint64_t slot;
     size_t n;
     int k, i, step = it->reverse ? -1 : 1;
 
@@ -580,15 +583,55 @@ static void warm(kv_iter *it)
         n = i >= 0 && i < it->leaf.count ? kv_leaf_key(&it->leaf, i, key) : 0;
         if (n < 4)
             break;
-        hash[k] = kv_hash_key(it->ns->seed0, it->ns->seed1, it->id, key + 4, n - 4);
-        kv_hash_prefetch(&s->region, hash[k]);
+        it->hash[k] = kv_hash_key(it->ns->seed0, it->ns->seed1, it->id, key + 4, n - 4);
+        kv_hash_prefetch(&s->region, it->hash[k]);
     }
-    it->warm = AHEAD;
+    it->warm = k;
+    it->cold = 0;
     for (i = 0; i < k; i++) {
-        kv_hash_start(&s->region, hash[i], &scan);
-        if (kv_hash_next(&s->region, &scan) == KV_HASH_CANDIDATE)
-            kv_log_prefetch(&s->log, scan.slot & KV_ADDR_MASK);
+        slot = kv_hash_glance(&s->region, it->hash[i]);
+        if (slot)
+            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
     }
+}
+
+/* The record of the key at i; the usual case without a full scan, as in glance. */
+static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
+{
+    kv_db *s = it->ns->h->s;
+    uint64_t hash = it->hash[it->cold], slot = kv_hash_glance(&s->region, hash);
+
+    if (slot && kv_log_fetch(&s->log, slot & KV_ADDR_MASK, &it->ns->scratch, r) == KV_OK &&
+        r->key_len == len && r->kind == KV_REC_PUT && r->ns == it->id &&
+        memcmp(r->key, key, len) == 0)
+        return KV_OK;
+    return kv_read(s, it->id, hash, key, len, &it->ns->scratch, r, NULL);
+}
+
+static int fill_next(kv_iter *it, const kv_rec *r, kv_record *out)
+{
+    kv_rec bare;
+
+    if (it->flags & KV_KEYS_ONLY) {
+        memset(out, 0, sizeof *out);
+        out->key = r->key;
+        out->key_len = r->key_len;
+        return KV_OK;
+    }
+    if (it->flags & KV_NO_VALUES) {
+        bare = *r;
+        bare.type = KV_NULL;
+        bare.blob = 0;
+        r = &bare;
+    }
+    return kv_record_fill(it->ns->h->s, r, &it->ns->blob, out);
+}
+
+static void advance(kv_iter *it)
+{
+    it->i += it->reverse ? -1 : 1;
+    it->warm--;
+    it->cold++;
 }
 
 int kv_iter_next(kv_iter *it, kv_record *out)
@@ -599,12 +642,12 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     kv_rec r;
     uint64_t rev;
     size_t n;
-    int e = kv_enter(it->ns->h), step = it->reverse ? -1 : 1;
+    int e = kv_enter(it->ns->h);
 
     shrink(&it->ns->scratch);
     shrink(&it->ns->blob);
-    for (; e == KV_OK; it->i += step, it->warm--) {
-        if (kv_ns_state(s, it->id) != KV_NAME_LIVE)
+    for (; e == KV_OK; advance(it)) {
+        if (!it->done && kv_ns_state(s, it->id) != KV_NAME_LIVE)
             it->done = 1; /* dropped at once, though its entries go later */
         e = settle(it);
         if (e != KV_OK)
@@ -619,31 +662,21 @@ int kv_iter_next(kv_iter *it, kv_record *out)
         }
         if (it->warm <= 0)
             warm(it);
-        for (rev = 0;; rev = r.rev) {
-            e = kv_read(s, it->id,
-                        kv_hash_key(it->ns->seed0, it->ns->seed1, it->id, key + 4, n - 4),
-                        (char *)key + 4, (uint32_t)n - 4, &it->ns->scratch, &r, NULL);
-            if (e != KV_OK || !live(s, &r))
-                break;
-            if (it->flags & KV_KEYS_ONLY) {
-                memset(&got, 0, sizeof got);
-                got.key = r.key;
-                got.key_len = r.key_len;
-            } else {
-                e = kv_record_fill(s, &r, &it->ns->blob, &got);
-                if (e == KV_ENOTFOUND && r.rev != rev)
-                    continue; /* as get_blob */
-                if (e == KV_ENOTFOUND)
-                    e = kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
-                                kv_dir_path(s->dir));
-            }
+        e = read_next(it, (char *)key + 4, (uint32_t)n - 4, &r);
+        for (rev = 0; e == KV_OK && live(s, &r) && r.rev != rev;) {
+            rev = r.rev;
+            e = fill_next(it, &r, &got);
             if (e == KV_OK) {
                 *out = got;
-                it->i += step;
-                it->warm--;
+                advance(it);
+                return KV_OK;
             }
-            return e;
+            if (e == KV_ENOTFOUND) /* as get_blob */
+                e = read_next(it, (char *)key + 4, (uint32_t)n - 4, &r);
         }
+        if (e == KV_OK && live(s, &r))
+            return kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
+                           kv_dir_path(s->dir));
         if (e == KV_ENOTFOUND)
             e = KV_OK;
     }
