@@ -600,6 +600,57 @@ static void deaths(int kind, int most, int ops, int real)
     stop();
 }
 
+/* ---- the order of stores ---- */
+
+#define WATCHED 200
+
+static uint64_t before_change[WATCHED][KV_NODES_SIZE / 8];
+static int too_early;
+
+/* At each store: a node that has changed in more than one word, which a child word may be, has a
+ * new generation already. */
+static void watch(void)
+{
+    uint32_t id;
+
+    for (id = 0; id < WATCHED; id++) {
+        const uint64_t *node =
+            (const uint64_t *)(const void *)kv_region_place(region, KV_NODES, id).ptr;
+        int i, changed = 0;
+
+        for (i = 2; i < (int)KV_NODES_SIZE / 8; i++)
+            changed += node[i] != before_change[id][i];
+        too_early += changed > 1 && node[0] == before_change[id][0];
+    }
+    kv_test_die_at = 1;
+}
+
+static void generation_first(int kind)
+{
+    uint32_t id;
+    int i;
+    key k;
+
+    start();
+    CHECK(kv_region_grow(region, KV_NODES, 2 * WATCHED) == KV_OK);
+    for (i = 0; i < dose(400); i++) {
+        for (id = 0; id < WATCHED; id++)
+            memcpy(before_change[id], kv_region_place(region, KV_NODES, id).ptr, KV_NODES_SIZE);
+        pick(&k, kind, i % 3 != 2);
+        kv_test_die = watch;
+        kv_test_die_at = 1;
+        change(&k, i % 3 != 2);
+        kv_test_die_at = 0;
+        kv_test_die = NULL;
+        if (i % 3 != 2)
+            model_insert(&k);
+        else
+            model_remove(&k);
+    }
+    CHECK(too_early == 0 && whole());
+    stop();
+}
+
 /* ---- damage ---- */
 
 static void fill(int kind, int n)
@@ -811,6 +862,8 @@ int main(void)
         deaths(kind, dose(60), 1, 0);
         deaths(kind, dose(100), MOST_OPS, 0);
     }
+    generation_first(DIGITS);
+    generation_first(ANY);
     deaths(MIXED, 5, 1, 1);
     deaths(LARGE, 5, 3, 1);
     for (kind = 0; kind < KINDS; kind++)

@@ -188,25 +188,34 @@ static int toggle(int i, int64_t n)
 
 static volatile sig_atomic_t interrupts, enough, failures;
 
-/* Asked for anew at the end of each, so that the reader gets on however slow all is. */
-static const struct itimerval soon = {{0, 0}, {0, 100}};
+/* Asked for anew at the end of each, so that the reader gets on however slow all is; mostly by a
+ * few instructions only, for what matters happens within few. */
+static void ask(void)
+{
+    struct itimerval soon = {{0, 0}, {0, 1}};
+
+    if (chance() % 8 == 0)
+        soon.it_value.tv_usec = 1 + (int)(chance() % 100);
+    setitimer(ITIMER_REAL, &soon, NULL);
+}
 
 static void interrupt(int sig)
 {
-    int at = reached, i, k;
+    int at = reached, i, k, n = 8 + (int)(chance() % 12);
 
     (void)sig;
     interrupts++;
-    for (i = 0; i < 12;) {
+    /* A node that becomes free is written again some twelve changes later. */
+    for (i = 0; i < n;) {
         k = (at + KEYS + (int)(chance() % 30) - 15) % KEYS;
         if (k % 4 == 0 || k % 4 == 3)
             continue;
         /* The first stores are those that write a node that a reader may be on its way to. */
         i++;
-        failures += !toggle(k, i < 12 ? 0 : 1 + (int64_t)(chance() % (chance() % 2 ? 6 : 25)));
+        failures += !toggle(k, i < n ? 0 : 1 + (int64_t)(chance() % (chance() % 2 ? 6 : 25)));
     }
     if (interrupts < enough)
-        setitimer(ITIMER_REAL, &soon, NULL);
+        ask();
 }
 
 static void interrupted(int most)
@@ -220,7 +229,7 @@ static void interrupted(int most)
     act.sa_flags = SA_RESTART;
     enough = most;
     CHECK(sigaction(SIGALRM, &act, NULL) == 0);
-    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    ask();
     for (n = 0; interrupts < most && !bad && kv_os_monotonic() < until; n++)
         bad += !list(region, n % 2);
     enough = 0;
@@ -253,7 +262,7 @@ int main(void)
         while (!there[i])
             bad += !toggle(i, 0);
     if (!UNDER_TSAN) /* which delivers signals when it likes */
-        interrupted(getenv("KV_SHORT") ? 500 : getenv("KV_LONG") ? 500000 : 10000);
+        interrupted(getenv("KV_SHORT") ? 500 : getenv("KV_LONG") ? 2000000 : 80000);
     for (i = 0; i < 2; i++)
         CHECK(pthread_create(&thread[i], NULL, read_all, i ? &death : NULL) == 0);
     for (i = 0; i < steps && !bad; i++) {
