@@ -75,6 +75,7 @@ void kv_lua_store_close(kv_lua_store *s)
         if (b->ns != NULL)
             kv_ns_close(b->ns);
         b->ns = NULL;
+        b->calls++; /* the scratch is gone as well */
     }
     s->h = NULL;
     kv_close(h);

@@ -257,7 +257,8 @@ static inline int glance(kv_ns *ns, const char *key, uint32_t len, kv_value *out
                                   kv_rec_seed(((const kv_seg_head *)(const void *)base)->salt, off),
                                   ns->id, key, len, &type, &value, &value_len, &expires)))
         return 0;
-    if (kv_unlikely(value_len > ns->scratch.cap || (expires != 0 && expires <= kv_store_now(s))))
+    /* Not `>`: an empty value must not be copied to a scratch that is not there yet. */
+    if (kv_unlikely(value_len >= ns->scratch.cap || (expires != 0 && expires <= kv_store_now(s))))
         return 0;
     out->type = type;
     out->len = value_len;
