@@ -177,7 +177,7 @@ static void shrink(kv_scratch *s)
         kv_scratch_free(s);
 }
 
-static int check_key(const char *key, size_t len)
+int kv_check_key(const char *key, size_t len)
 {
     if (key == NULL || len == 0)
         return kv_fail(KV_EINVAL, "a key must have at least one byte");
@@ -189,7 +189,7 @@ static int check_key(const char *key, size_t len)
 static int current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
 {
     int64_t id;
-    int e = kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY) ? check_key(key, len) : KV_OK;
+    int e = kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY) ? kv_check_key(key, len) : KV_OK;
 
     if (kv_unlikely(e != KV_OK || (e = kv_enter(ns->h)) != KV_OK))
         return e;

@@ -219,6 +219,7 @@ uint32_t kv_blob_limit(kv_db *s);   /* values above this go to a blob file */
 
 /* ---- read.c --------------------------------------------------------------------------- */
 
+int kv_check_key(const char *key, size_t len); /* KV_EINVAL, KV_ETOOBIG */
 /* The clock that expiry goes by. */
 int64_t kv_store_now(kv_db *s);
 /* Copies the current record of (ns, key) into scratch. KV_OK, KV_ENOTFOUND, ...; *addr may be NULL.

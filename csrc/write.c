@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * write.c - the operations that change something: put, delete, expire, incr, batches, namespaces.
+ * write.c - the operations that change one key: put, delete, expire, persist, incr.
  *
  * Every one has the same course: look at the key under the writer lock, let a function decide what
  * record it asks for (or which code), check the room, append, publish the tail, apply, do a bounded
  * share of the chores, unlock; then wait for the disk if the handle asks for it. Up to the
  * published tail nothing has changed; after it nothing can fail.
  */
+#include "write.h"
 #include "json.h"
-#include "store.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -33,16 +33,21 @@ typedef struct write {
     int committed;   /* the record is in the log: what fails from there on undoes nothing */
 } write;
 
-static int check_key(const char *key, size_t len)
+/* The rest is set under the lock; clearing it all would cost more than it says. */
+static void aim(write *w, kv_ns *ns, const char *key, size_t len, int (*decide)(write *, void *),
+                void *arg)
 {
-    if (key == NULL || len == 0)
-        return kv_fail(KV_EINVAL, "a key must have at least one byte");
-    if (len > KV_MAX_KEY)
-        return kv_fail(KV_ETOOBIG, "a key has at most %d bytes, this one %zu", KV_MAX_KEY, len);
-    return KV_OK;
+    w->ns = ns;
+    w->key = key;
+    w->len = (uint32_t)len;
+    w->decide = decide;
+    w->arg = arg;
+    w->drops_space = 0;
+    w->committed = 0;
+    w->rec.value_len = 0;
 }
 
-static int enter_write(kv *h)
+int kv_write_enter(kv *h)
 {
     int e = kv_enter(h);
 
@@ -58,7 +63,7 @@ static int enter_write(kv *h)
 
 /* The running clock: moves on with the system's, holds still over small backward steps, accepts and
  * notes large ones. */
-static int64_t tick_clock(kv_db *s)
+int64_t kv_write_clock(kv_db *s)
 {
     int64_t now = kv_store_now(s), last = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
 
@@ -70,7 +75,7 @@ static int64_t tick_clock(kv_db *s)
     return now;
 }
 
-static void prepare_append(kv_db *s, kv_append *a, int64_t now)
+void kv_write_begin(kv_db *s, kv_append *a, int64_t now)
 {
     kv_log_begin(&s->log, a);
     a->next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
@@ -79,7 +84,7 @@ static void prepare_append(kv_db *s, kv_append *a, int64_t now)
 }
 
 /* Appends one record, commits and applies it. Room was checked. */
-static int commit_one(kv_db *s, kv_append *a, kv_found *f, const kv_rec *r)
+int kv_write_commit(kv_db *s, kv_append *a, kv_found *f, const kv_rec *r)
 {
     uint64_t pos = kv_log_append(&s->log, a, r);
 
@@ -87,82 +92,8 @@ static int commit_one(kv_db *s, kv_append *a, kv_found *f, const kv_rec *r)
     return kv_index_apply(s, f, r, pos, a->pos);
 }
 
-/* The namespace's id under the lock, made if it is not there; *size: 0, or of the record that was
- * committed for it. */
-static int name_record(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, int64_t now,
-                       kv_found *f, kv_rec *r)
-{
-    int e;
-
-    f->hash = kv_index_hash(s, 0, ns->name, ns->name_len);
-    e = kv_index_find(s, 0, ns->name, ns->name_len, now, f);
-    if (e != KV_OK)
-        return e;
-    memset(r, 0, sizeof *r);
-    r->kind = KV_REC_NAME;
-    r->type = KV_STRING;
-    r->key = ns->name;
-    r->key_len = ns->name_len;
-    r->rev = r->id = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
-    r->created = r->updated = now;
-    r->value = desc;
-    r->value_len = (uint32_t)desc_len;
-    r->ns = (uint32_t)kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
-    if (f->there && kv_ns_state(s, f->rec.ns) == KV_NAME_LIVE) {
-        r->ns = f->rec.ns;
-        r->id = f->rec.id;
-        r->created = f->rec.created;
-        return 1;
-    }
-    return KV_OK;
-}
-
-static void adopt_name(kv_db *s, kv_ns *ns, uint32_t id)
-{
-    ns->id = id;
-    ns->state = kv_ns_state_word(s, id);
-}
-
-/* Makes sure the namespace exists; desc not NULL: has that description. Holds the lock throughout;
- * *need as kv_make_room. */
-static int ensure_name(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, int create,
-                       int64_t now, uint32_t *need)
-{
-    kv_append a;
-    kv_found f;
-    kv_rec r;
-    uint32_t size;
-    int e = name_record(s, ns, desc, desc_len, now, &f, &r);
-
-    if (e < 0)
-        return e;
-    if (e == KV_OK && !create)
-        return KV_ENOTFOUND;
-    if (e == KV_OK && r.ns > KV_MAX_NAMES)
-        return kv_fail(KV_EFULL, "%s: no namespace ids are left", kv_dir_path(s->dir));
-    if (e == 1 && (desc == NULL || (f.rec.value_len == desc_len &&
-                                    (desc_len == 0 || memcmp(f.rec.value, desc, desc_len) == 0)))) {
-        adopt_name(s, ns, r.ns);
-        return KV_OK;
-    }
-    prepare_append(s, &a, now);
-    a.next_rev++;
-    a.next_ns = r.ns >= a.next_ns ? (uint64_t)r.ns + 1 : a.next_ns;
-    size = kv_rec_measure(&r);
-    *need = kv_index_needs(s, 1, KV_MAX_NAME);
-    if (!kv_log_fit(&s->log, &a, size, 0))
-        *need |= KV_NEED_LOG;
-    if (*need)
-        return KV_OK;
-    kv_log_begin(&s->log, &a);
-    e = commit_one(s, &a, &f, &r);
-    if (e == KV_OK)
-        adopt_name(s, ns, r.ns);
-    return e;
-}
-
 /* Bytes a user would count. */
-static uint64_t user_bytes(const kv_rec *r)
+uint64_t kv_write_user_bytes(const kv_rec *r)
 {
     uint64_t ref[2] = {0, r->value_len};
 
@@ -172,7 +103,7 @@ static uint64_t user_bytes(const kv_rec *r)
 }
 
 /* What takes no more room than before is let through, also when a limit was lowered below it. */
-static int over_size(kv_db *s, uint64_t more, uint64_t less)
+int kv_write_over_size(kv_db *s, uint64_t more, uint64_t less)
 {
     uint64_t max = s->meta.max_size;
 
@@ -180,22 +111,6 @@ static int over_size(kv_db *s, uint64_t more, uint64_t less)
         return KV_OK;
     return kv_fail(KV_EFULL, "%s holds its max_size of %llu bytes", kv_dir_path(s->dir),
                    (unsigned long long)max);
-}
-
-/* Whether the namespace is missing; KV_OK: it is there, KV_ENOTFOUND: it is not, or a failure. */
-static int find_name(kv_ns *ns, int64_t now)
-{
-    uint32_t need = 0;
-    int e;
-
-    if (kv_likely(ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE))
-        return KV_OK;
-    e = ensure_name(ns->h->s, ns, NULL, 0, 0, now, &need);
-    if (e == KV_ENOTFOUND) {
-        ns->id = 0;
-        ns->state = NULL;
-    }
-    return e;
 }
 
 /* Under the lock. *need: what must be made before another try. A missing namespace is made only
@@ -208,8 +123,8 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     uint32_t size;
     int e, absent;
 
-    w->now = tick_clock(s);
-    e = find_name(w->ns, w->now);
+    w->now = kv_write_clock(s);
+    e = kv_name_find(w->ns, w->now);
     absent = e == KV_ENOTFOUND;
     w->f.there = w->f.live = 0;
     if (kv_likely(e == KV_OK)) {
@@ -233,17 +148,18 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     if (r->kind == KV_REC_PUT) {
         kv_index_arm(s, &w->f, r);
         e = kv_unlikely(s->meta.max_size)
-                ? over_size(s, user_bytes(r), w->f.there ? user_bytes(&w->f.rec) : 0)
+                ? kv_write_over_size(s, kv_write_user_bytes(r),
+                                     w->f.there ? kv_write_user_bytes(&w->f.rec) : 0)
                 : KV_OK;
         if (e != KV_OK)
             return e;
     }
     if (kv_unlikely(absent)) {
-        e = ensure_name(s, w->ns, NULL, 0, 1, w->now, need);
+        e = kv_name_ensure(s, w->ns, NULL, 0, 1, w->now, need);
         return e != KV_OK || *need ? e : write_locked(w, end, need);
     }
     size = kv_rec_measure(r);
-    prepare_append(s, &a, w->now);
+    kv_write_begin(s, &a, w->now);
     a.next_rev++;
     *need = kv_index_short(s);
     if (!kv_log_fit(&s->log, &a, size, w->drops_space))
@@ -251,7 +167,7 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     if (*need)
         return KV_OK;
     kv_log_begin(&s->log, &a);
-    e = commit_one(s, &a, &w->f, r);
+    e = kv_write_commit(s, &a, &w->f, r);
     if (e != KV_OK)
         return e;
     /* expire and persist hand the reference on. */
@@ -293,7 +209,7 @@ static int write_key(write *w)
 
 /* ---- values, expiry, conditions ------------------------------------------------------- */
 
-static int check_value(kv_db *s, const kv_value *v)
+int kv_write_check_value(kv_db *s, const kv_value *v)
 {
     uint64_t max = s->meta.max_value ? s->meta.max_value : KV_MAX_VALUE;
 
@@ -316,7 +232,7 @@ static int check_value(kv_db *s, const kv_value *v)
     return kv_fail(KV_EINVAL, "a value of unknown type %d", (int)v->type);
 }
 
-static int check_write(const kv_write *w)
+int kv_write_check_options(const kv_write *w)
 {
     if (w == NULL)
         return KV_OK;
@@ -330,7 +246,7 @@ static int check_write(const kv_write *w)
     return KV_OK;
 }
 
-static int conditions(const kv_found *f, const kv_write *w)
+int kv_write_conditions(const kv_found *f, const kv_write *w)
 {
     if (w == NULL)
         return KV_OK;
@@ -344,7 +260,7 @@ static int conditions(const kv_found *f, const kv_write *w)
 }
 
 /* First given of ttl, expiration and keep_ttl wins. */
-static int options(const kv_found *f, const kv_write *w, int64_t now, kv_rec *r)
+int kv_write_options(const kv_found *f, const kv_write *w, int64_t now, kv_rec *r)
 {
     if (w == NULL)
         return KV_OK;
@@ -418,9 +334,9 @@ static int decide_put(write *w, void *arg)
 
     if (still_before(&w->f, &p->old))
         return 1;
-    e = conditions(&w->f, p->w);
+    e = kv_write_conditions(&w->f, p->w);
     if (e == KV_OK)
-        e = options(&w->f, p->w, w->now, &w->rec);
+        e = kv_write_options(&w->f, p->w, w->now, &w->rec);
     if (e != KV_OK)
         return e;
     w->rec.type = (uint8_t)p->value->type;
@@ -435,7 +351,7 @@ static int decide_put(write *w, void *arg)
     return KV_OK;
 }
 
-static int write_blob(kv_db *s, const kv_value *v, uint64_t ref[2])
+int kv_write_blob(kv_db *s, const kv_value *v, uint64_t ref[2])
 {
     int e = kv_os_random(&ref[0], sizeof ref[0]);
 
@@ -443,7 +359,7 @@ static int write_blob(kv_db *s, const kv_value *v, uint64_t ref[2])
     return e == KV_OK ? kv_blob_write(s->dir, s->meta.store_id, ref[0], v->data, v->len) : e;
 }
 
-static int is_large(kv_db *s, const kv_value *v)
+int kv_write_is_large(kv_db *s, const kv_value *v)
 {
     return (v->type == KV_STRING || v->type == KV_JSON) && v->len > kv_blob_limit(s);
 }
@@ -452,31 +368,27 @@ int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_w
            uint64_t *rev, kv_record *old)
 {
     put_args p = {0};
-    write w = {0};
-    int e = enter_write(ns->h);
+    write w;
+    int e = kv_write_enter(ns->h);
 
     if (e == KV_OK)
-        e = check_key(key, len);
+        e = kv_check_key(key, len);
     if (e == KV_OK)
-        e = check_value(ns->h->s, v);
+        e = kv_write_check_value(ns->h->s, v);
     if (e == KV_OK)
-        e = check_write(opts);
+        e = kv_write_check_options(opts);
     if (e != KV_OK)
         return e;
     p.value = v;
     p.w = opts;
     p.old.out = old;
-    if (is_large(ns->h->s, v)) {
-        e = write_blob(ns->h->s, v, p.ref);
+    if (kv_write_is_large(ns->h->s, v)) {
+        e = kv_write_blob(ns->h->s, v, p.ref);
         if (e != KV_OK)
             return e;
         p.blob = 1;
     }
-    w.ns = ns;
-    w.key = key;
-    w.len = (uint32_t)len;
-    w.decide = decide_put;
-    w.arg = &p;
+    aim(&w, ns, key, len, decide_put, &p);
     do {
         e = read_before(ns, key, len, &p.old);
         if (e == KV_OK)
@@ -519,20 +431,16 @@ int kv_delete(kv_ns *ns, const char *key, size_t len, const kv_write *opts, uint
               kv_record *old)
 {
     delete_args d = {0};
-    write w = {0};
-    int e = enter_write(ns->h);
+    write w;
+    int e = kv_write_enter(ns->h);
 
     if (e == KV_OK)
-        e = check_key(key, len);
+        e = kv_check_key(key, len);
     if (e != KV_OK)
         return e;
     d.w = opts;
     d.old.out = old;
-    w.ns = ns;
-    w.key = key;
-    w.len = (uint32_t)len;
-    w.decide = decide_delete;
-    w.arg = &d;
+    aim(&w, ns, key, len, decide_delete, &d);
     w.drops_space = 1;
     do {
         e = read_before(ns, key, len, &d.old);
@@ -575,22 +483,18 @@ static int decide_expire(write *w, void *arg)
 
 int kv_expire(kv_ns *ns, const char *key, size_t len, int64_t ttl)
 {
-    write w = {0};
-    int e = enter_write(ns->h);
+    write w;
+    int e = kv_write_enter(ns->h);
 
     if (e == KV_OK)
-        e = check_key(key, len);
+        e = kv_check_key(key, len);
     if (e == KV_OK && ttl > KV_MAX_TTL)
         e = kv_fail(KV_EINVAL, "a ttl is at most 1e9 seconds");
     if (e != KV_OK)
         return e;
     if (ttl <= 0)
         return kv_delete(ns, key, len, NULL, NULL, NULL);
-    w.ns = ns;
-    w.key = key;
-    w.len = (uint32_t)len;
-    w.decide = decide_expire;
-    w.arg = &ttl;
+    aim(&w, ns, key, len, decide_expire, &ttl);
     return write_key(&w);
 }
 
@@ -609,18 +513,14 @@ static int decide_persist(write *w, void *arg)
 
 int kv_persist(kv_ns *ns, const char *key, size_t len, int *had)
 {
-    write w = {0};
-    int e = enter_write(ns->h), found = 0;
+    write w;
+    int e = kv_write_enter(ns->h), found = 0;
 
     if (e == KV_OK)
-        e = check_key(key, len);
+        e = kv_check_key(key, len);
     if (e != KV_OK)
         return e;
-    w.ns = ns;
-    w.key = key;
-    w.len = (uint32_t)len;
-    w.decide = decide_persist;
-    w.arg = &found;
+    aim(&w, ns, key, len, decide_persist, &found);
     e = write_key(&w);
     if (e == KV_OK)
         *had = found;
@@ -743,11 +643,11 @@ int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by, const kv
             kv_value *out, uint64_t *rev)
 {
     incr_args a = {0};
-    write w = {0};
-    int e = enter_write(ns->h);
+    write w;
+    int e = kv_write_enter(ns->h);
 
     if (e == KV_OK)
-        e = check_key(key, len);
+        e = kv_check_key(key, len);
     if (e != KV_OK)
         return e;
     if (!is_number(by) || (o && o->flags & KV_INCR_MIN && !is_number(&o->min)) ||
@@ -758,11 +658,7 @@ int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by, const kv
         return kv_fail(KV_EINVAL, "a ttl is more than 0 and at most 1e9 seconds");
     a.by = by;
     a.o = o;
-    w.ns = ns;
-    w.key = key;
-    w.len = (uint32_t)len;
-    w.decide = decide_incr;
-    w.arg = &a;
+    aim(&w, ns, key, len, decide_incr, &a);
     e = write_key(&w);
     if (e == KV_OK) {
         *out = a.result;
@@ -770,441 +666,4 @@ int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by, const kv
             *rev = a.rev;
     }
     return e;
-}
-
-/* ---- namespaces ----------------------------------------------------------------------- */
-
-int kv_namespace(kv *h, const char *name, size_t len, const char *desc, size_t desc_len, int create,
-                 kv_ns **out)
-{
-    kv_ns *ns;
-    int64_t id;
-    uint32_t need;
-    int e = kv_enter(h);
-
-    if (e != KV_OK)
-        return e;
-    if (len == 0)
-        return kv_fail(KV_EINVAL, "a namespace's name has at least one byte");
-    if (len > KV_MAX_NAME)
-        return kv_fail(KV_ETOOBIG, "a namespace's name has at most %d bytes, this one %zu",
-                       KV_MAX_NAME, len);
-    if (desc == NULL)
-        desc_len = 0;
-    if (desc_len > 4096)
-        return kv_fail(KV_ETOOBIG, "a description has at most 4096 bytes");
-    ns = calloc(1, sizeof *ns);
-    if (ns == NULL)
-        return kv_fail(KV_ENOMEM, "out of memory");
-    ns->h = h;
-    ns->seed0 = h->s->region.head->hash[KV_HASH_SEED0];
-    ns->seed1 = h->s->region.head->hash[KV_HASH_SEED1];
-    memcpy(ns->name, name, len);
-    ns->name_len = (uint32_t)len;
-    id = kv_ns_resolve(ns);
-    e = id < 0 ? (int)id : KV_OK;
-    if (e == KV_OK && (id == 0 || desc != NULL)) {
-        if (h->readonly || h->s->readonly) {
-            /* It cannot be made here; a handle that finds nothing serves a reader who may come
-             * first. */
-            if (desc != NULL)
-                e = enter_write(h);
-            else if (!create)
-                e = kv_fail(KV_ENOTFOUND, "there is no such namespace");
-        } else {
-            do {
-                need = 0;
-                e = enter_write(h);
-                if (e == KV_OK)
-                    e = kv_lock_writer(h);
-                if (e != KV_OK)
-                    break;
-                e = ensure_name(h->s, ns, desc, desc_len, create, tick_clock(h->s), &need);
-                kv_unlock_writer(h);
-                if (e == KV_OK && need)
-                    e = kv_make_room(h, need, 1, 8192);
-            } while (e == KV_OK && need);
-            if (e == KV_ENOTFOUND)
-                kv_fail(e, "there is no such namespace");
-            if (e == KV_OK) {
-                kv_after_write(h);
-                if (h->sync == KV_SYNC_ALWAYS)
-                    e = kv_sync_to(h, kv_load(&h->s->log.w[KV_LOG_TAIL]));
-            }
-        }
-    }
-    if (e != KV_OK) {
-        kv_ns_close(ns);
-        return e;
-    }
-    *out = ns;
-    return KV_OK;
-}
-
-void kv_ns_close(kv_ns *ns)
-{
-    if (ns == NULL)
-        return;
-    kv_scratch_free(&ns->scratch);
-    kv_scratch_free(&ns->blob);
-    free(ns);
-}
-
-static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, uint64_t *end,
-                       uint32_t *need)
-{
-    kv_db *s = h->s;
-    int64_t now = tick_clock(s);
-    uint64_t *words;
-    kv_append a;
-    kv_found f;
-    kv_place at;
-    kv_rec r;
-    uint32_t size;
-    int e;
-
-    f.hash = kv_index_hash(s, 0, name, len);
-    e = kv_index_find(s, 0, name, len, now, &f);
-    if (e != KV_OK || !f.there || kv_ns_state(s, f.rec.ns) != KV_NAME_LIVE)
-        return e;
-    memset(&r, 0, sizeof r);
-    r.kind = KV_REC_DROP;
-    r.type = KV_NULL;
-    r.ns = f.rec.ns;
-    r.key = name;
-    r.key_len = len;
-    r.rev = r.id = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
-    r.created = r.updated = now;
-    size = kv_rec_measure(&r);
-    prepare_append(s, &a, now);
-    a.next_rev++;
-    if (!kv_log_fit(&s->log, &a, size, 1)) {
-        *need = KV_NEED_RESERVE;
-        return KV_OK;
-    }
-    words = kv_ns_words(s, r.ns, &at);
-    *keys = words ? words[KV_NAME_KEYS] : 0;
-    kv_log_begin(&s->log, &a);
-    e = commit_one(s, &a, &f, &r);
-    *end = a.pos;
-    return e;
-}
-
-int kv_drop(kv *h, const char *name, size_t len, uint64_t *keys)
-{
-    uint64_t n = 0, end = 0;
-    uint32_t need;
-    int e = enter_write(h);
-
-    if (e == KV_OK && (len == 0 || len > KV_MAX_NAME))
-        e = kv_fail(KV_EINVAL, "a namespace's name has 1 to %d bytes", KV_MAX_NAME);
-    do {
-        need = 0;
-        if (e == KV_OK)
-            e = kv_lock_writer(h);
-        if (e != KV_OK)
-            return e;
-        e = drop_locked(h, name, (uint32_t)len, &n, &end, &need);
-        kv_unlock_writer(h);
-        if (e == KV_OK && need)
-            e = kv_make_room(h, need, 1, 8192);
-    } while (e == KV_OK && need);
-    if (e == KV_OK && end != 0) {
-        kv_after_write(h);
-        if (h->sync == KV_SYNC_ALWAYS)
-            e = kv_sync_to(h, end);
-    }
-    if (e == KV_OK && keys != NULL)
-        *keys = n;
-    return e;
-}
-
-/* ---- many keys ------------------------------------------------------------------------ */
-
-/* A batch is decided item by item against the store and the items before it, then written as
- * records of which all but the last say that more follow, under one publication of the tail. */
-typedef struct batch {
-    const kv_item *items;
-    size_t n;
-    kv_rec *recs;
-    uint32_t *sizes;
-    size_t *prev; /* index + 1 of the item before with the same key, 0: none */
-    const kv_item **order;
-    uint64_t (*refs)[2]; /* blobs written */
-    char (*bufs)[8];
-    uint64_t key_bytes;
-    size_t failed;
-} batch;
-
-static int by_key(const void *a, const void *b)
-{
-    const kv_item *x = *(const kv_item *const *)a, *y = *(const kv_item *const *)b;
-    int c;
-
-    c = memcmp(x->key, y->key, x->len < y->len ? x->len : y->len);
-    if (c == 0)
-        c = (x->len > y->len) - (x->len < y->len);
-    return c ? c : (x > y) - (x < y);
-}
-
-static int batch_open(batch *b, const kv_item *items, size_t n)
-{
-    size_t i;
-
-    memset(b, 0, sizeof *b);
-    b->items = items;
-    b->n = n;
-    b->recs = calloc(n, sizeof *b->recs);
-    b->sizes = calloc(n, sizeof *b->sizes);
-    b->prev = calloc(n, sizeof *b->prev);
-    b->order = calloc(n, sizeof *b->order);
-    b->refs = calloc(n, sizeof *b->refs);
-    b->bufs = calloc(n, sizeof *b->bufs);
-    if (!b->recs || !b->sizes || !b->prev || !b->order || !b->refs || !b->bufs)
-        return kv_fail(KV_ENOMEM, "out of memory for a batch of %zu", n);
-    for (i = 0; i < n; i++)
-        b->order[i] = &items[i];
-    qsort(b->order, n, sizeof *b->order, by_key);
-    for (i = 1; i < n; i++) {
-        const kv_item *x = b->order[i - 1], *y = b->order[i];
-
-        if (x->len == y->len && memcmp(x->key, y->key, x->len) == 0)
-            b->prev[y - items] = (size_t)(x - items) + 1;
-    }
-    return KV_OK;
-}
-
-static void batch_close(kv_db *s, batch *b, int unlink)
-{
-    size_t i;
-
-    for (i = 0; unlink && b->refs != NULL && i < b->n; i++)
-        if (b->refs[i][1])
-            (void)kv_blob_unlink(s->dir, b->refs[i][0]);
-    free(b->recs);
-    free(b->sizes);
-    free(b->prev);
-    free(b->order);
-    free(b->refs);
-    free(b->bufs);
-}
-
-static int batch_check(kv_ns *ns, batch *b)
-{
-    uint64_t total = 0;
-    size_t i;
-    int e = KV_OK;
-
-    for (i = 0; i < b->n; i++) {
-        b->failed = i;
-        e = check_key(b->items[i].key, b->items[i].len);
-        if (e == KV_OK)
-            e = check_value(ns->h->s, &b->items[i].value);
-        if (e == KV_OK)
-            e = check_write(&b->items[i].write);
-        if (e != KV_OK)
-            return e;
-        b->key_bytes += b->items[i].len;
-        total +=
-            b->items[i].len + b->items[i].value.len + b->items[i].write.meta_len + KV_REC_MAX_HEAD;
-    }
-    if (total > KV_MAX_BATCH)
-        return kv_fail(KV_ETOOBIG, "a batch has at most %u bytes, this one %llu", KV_MAX_BATCH,
-                       (unsigned long long)total);
-    for (i = 0; i < b->n; i++)
-        if (is_large(ns->h->s, &b->items[i].value)) {
-            b->failed = i;
-            e = write_blob(ns->h->s, &b->items[i].value, b->refs[i]);
-            if (e != KV_OK) {
-                b->refs[i][1] = 0;
-                return e;
-            }
-        }
-    return KV_OK;
-}
-
-static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now, uint64_t *more,
-                       uint64_t *less)
-{
-    const kv_item *it = &b->items[i];
-    kv_rec *r = &b->recs[i];
-    kv_found f;
-    int e;
-
-    if (b->prev[i]) {
-        f.there = f.live = 1;
-        f.rec = b->recs[b->prev[i] - 1];
-        e = KV_OK;
-    } else if (ns->id == 0) {
-        f.there = f.live = 0; /* no namespace, no key */
-        e = KV_OK;
-    } else {
-        f.hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, it->key, it->len);
-        e = kv_index_find(ns->h->s, ns->id, it->key, (uint32_t)it->len, now, &f);
-    }
-    if (e == KV_OK)
-        e = conditions(&f, &it->write);
-    if (e != KV_OK)
-        return e;
-    memset(r, 0, sizeof *r);
-    r->kind = KV_REC_PUT;
-    r->ns = ns->id;
-    r->key = it->key;
-    r->key_len = (uint32_t)it->len;
-    r->rev = rev;
-    r->id = f.live ? f.rec.id : rev;
-    r->updated = now;
-    r->created = f.live ? f.rec.created : now;
-    r->type = (uint8_t)it->value.type;
-    r->more = i + 1 < b->n;
-    if (b->refs[i][1]) {
-        r->blob = 1;
-        r->value = (const char *)b->refs[i];
-        r->value_len = 16;
-    } else {
-        r->value_len = kv_value_bytes(&it->value, b->bufs[i], &r->value);
-    }
-    e = options(&f, &it->write, now, r);
-    if (e != KV_OK)
-        return e;
-    kv_index_arm(ns->h->s, &f, r);
-    *more += user_bytes(r);
-    *less += f.there ? user_bytes(&f.rec) : 0;
-    return KV_OK;
-}
-
-static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint32_t *need)
-{
-    kv_db *s = ns->h->s;
-    int64_t now = tick_clock(s);
-    uint64_t more = 0, less = 0, pos, next, written = 0;
-    kv_append a;
-    kv_found f;
-    kv_rec r;
-    size_t i;
-    int e = find_name(ns, now), absent = e == KV_ENOTFOUND;
-
-    if (e != KV_OK && !absent)
-        return e;
-    prepare_append(s, &a, now);
-    *rev = a.next_rev;
-    a.next_rev += b->n;
-    *need = kv_index_needs(s, b->n, b->key_bytes);
-    for (i = 0; i < b->n; i++) {
-        b->failed = i;
-        e = decide_item(ns, b, i, *rev + i, now, &more, &less);
-        if (e != KV_OK)
-            return e;
-        b->sizes[i] = kv_rec_measure(&b->recs[i]);
-        written += kv_rec_align(b->sizes[i]);
-        if (!(*need & KV_NEED_LOG) && !kv_log_fit(&s->log, &a, b->sizes[i], 0))
-            *need |= KV_NEED_LOG;
-    }
-    e = over_size(s, more, less);
-    if (e == KV_OK && absent && !*need) {
-        e = ensure_name(s, ns, NULL, 0, 1, now, need);
-        if (e == KV_OK && !*need)
-            return batch_locked(ns, b, rev, end, need);
-    }
-    if (e != KV_OK || *need)
-        return e;
-    kv_log_begin(&s->log, &a);
-    pos = a.pos;
-    for (i = 0; i < b->n; i++)
-        kv_log_append(&s->log, &a, &b->recs[i]);
-    kv_log_commit(&s->log, &a);
-    /* From the log, as recovery would: the records are where they are, also across segments. */
-    for (next = pos; e == KV_OK && (e = kv_log_next(&s->log, &next, a.pos, &pos, &r)) == 1;) {
-        f.hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, r.key, r.key_len);
-        e = kv_index_find(s, ns->id, r.key, r.key_len, now, &f);
-        if (e == KV_OK)
-            e = kv_index_apply(s, &f, &r, pos, next);
-        if (e == KV_OK && f.there)
-            kv_blob_dead(s, &f.rec, a.pos);
-        if (e == KV_OK && kv_hash_maintain(&s->region) < 0)
-            e = KV_ECORRUPT;
-    }
-    if (e < 0)
-        return e;
-    *rev += b->n - 1;
-    *end = a.pos;
-    kv_chores(s, written > 65536 ? 65536 : (uint32_t)written, now);
-    return KV_OK;
-}
-
-int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev, size_t *failed)
-{
-    kv *h = ns->h;
-    uint64_t last = 0, end = 0, bytes;
-    uint32_t need;
-    size_t i;
-    batch b;
-    int e = enter_write(h);
-
-    if (e != KV_OK)
-        return e;
-    if (n == 0) {
-        if (rev != NULL)
-            *rev = kv_rev(h);
-        return KV_OK;
-    }
-    e = batch_open(&b, items, n);
-    if (e == KV_OK)
-        e = batch_check(ns, &b);
-    while (e == KV_OK) {
-        need = 0;
-        e = kv_lock_writer(h);
-        if (e != KV_OK)
-            break;
-        e = batch_locked(ns, &b, &last, &end, &need);
-        kv_unlock_writer(h);
-        if (e != KV_OK || !need)
-            break;
-        for (bytes = 0, i = 0; i < n; i++)
-            bytes += b.sizes[i] ? kv_rec_align(b.sizes[i]) : KV_MAX_NAME + KV_REC_MAX_HEAD;
-        e = kv_make_room(h, need, n, bytes > b.key_bytes ? bytes : b.key_bytes);
-    }
-    if (e != KV_OK && failed != NULL)
-        *failed = b.failed;
-    batch_close(h->s, &b, e != KV_OK && end == 0);
-    if (e != KV_OK)
-        return e;
-    if (rev != NULL)
-        *rev = last;
-    kv_after_write(h);
-    return h->sync == KV_SYNC_ALWAYS ? kv_sync_to(h, end) : KV_OK;
-}
-
-int kv_delete_prefix(kv_ns *ns, const char *prefix, size_t len, uint64_t *n)
-{
-    kv_range range = {0};
-    kv_record rec;
-    char key[KV_MAX_KEY];
-    uint64_t count = 0;
-    kv_iter *it;
-    int e = enter_write(ns->h);
-
-    if (e != KV_OK)
-        return e;
-    it = malloc(kv_iter_size());
-    if (it == NULL)
-        return kv_fail(KV_ENOMEM, "out of memory");
-    range.prefix = prefix;
-    range.prefix_len = (uint32_t)len;
-    range.flags = KV_KEYS_ONLY;
-    e = kv_iter_init(it, ns, &range);
-    while (e == KV_OK && (e = kv_iter_next(it, &rec)) == KV_OK) {
-        uint32_t key_len = rec.key_len;
-
-        memcpy(key, rec.key, key_len);
-        e = kv_delete(ns, key, key_len, NULL, NULL, NULL);
-        if (e == KV_OK)
-            count++;
-        if (e == KV_ENOTFOUND)
-            e = KV_OK;
-    }
-    free(it);
-    if (n != NULL)
-        *n = count;
-    return e == KV_ENOTFOUND ? KV_OK : e;
 }

@@ -47,6 +47,8 @@ build = {
         "csrc/apply.c",
         "csrc/read.c",
         "csrc/write.c",
+        "csrc/names.c",
+        "csrc/batch.c",
         "csrc/clean.c",
         "csrc/check.c",
         "csrc/maint.c",
