@@ -49,6 +49,8 @@ FNR == 1 {
     of = it
     if (!(of in rank))
         sub(/_.*/, "", of)
+    if (of in same)
+        of = same[of]
     if (binding) {
         if (it != "kv" && it != "json" && it != "compat" && it !~ /^lua_/)
             complain("the binding may not see " it ".h")
