@@ -58,6 +58,7 @@ KV_STATIC_ASSERT(KV_ORDER_FREE_COUNT < KV_ORDER_WORDS, words);
 #endif
 
 typedef uint16_t __attribute__((may_alias)) half;
+typedef uint16_t __attribute__((vector_size(16))) eight_halves;
 
 /* The header of a node, taken apart and found to fit the node. */
 typedef struct view {
@@ -521,6 +522,9 @@ static int ascending(const item *x, const item *y)
         p = a;
         q = b;
     }
+    /* Mostly a byte decides. */
+    if (plen && qlen && *p != *q)
+        return *p < *q;
     c = plen && qlen ? memcmp(p, q, plen < qlen ? plen : qlen) : 0;
     return c < 0 || (c == 0 && plen < qlen);
 }
@@ -878,16 +882,15 @@ static KV_NOINLINE int rebuild_without(op *o, int pos)
 
 /* ---- the quick way: a copy of a leaf with one entry more or less ---- */
 
-/* Four at a time: no sum leaves its sixteen bits, and if damage makes one do so, it is copied. */
+/* Eight at a time. */
 static void copy_ends(half *to, const half *from, int n, int add)
 {
-    const uint64_t four = (uint64_t)(int64_t)add * 0x0001000100010001ull;
-    uint64_t w;
+    eight_halves w;
 
-    for (; n >= 4; n -= 4, to += 4, from += 4) {
-        memcpy(&w, from, 8);
-        w += four;
-        memcpy(to, &w, 8);
+    for (; n >= 8; n -= 8, to += 8, from += 8) {
+        memcpy(&w, from, sizeof w);
+        w += (half)add;
+        memcpy(to, &w, sizeof w);
     }
     for (; n > 0; n--)
         *to++ = (half)(*from++ + add);
@@ -1021,6 +1024,22 @@ int kv_order_remove(kv_region *r, const void *key, size_t len)
 
 /* ---- reading ---- */
 
+/* By words, each of which may be a child word that swings now; by four, which is quicker. */
+static void take_words(uint64_t *to, const uint64_t *from, size_t n)
+{
+    for (; n >= 4; n -= 4, to += 4, from += 4) {
+        uint64_t a = kv_load_relaxed(from), b = kv_load_relaxed(from + 1);
+        uint64_t c = kv_load_relaxed(from + 2), d = kv_load_relaxed(from + 3);
+
+        to[0] = a;
+        to[1] = b;
+        to[2] = c;
+        to[3] = d;
+    }
+    for (; n > 0; n--)
+        *to++ = kv_load_relaxed(from++);
+}
+
 /* Copies what a child word leads to. 1: it is that; 0: it was reused; -1: damage. The size read
  * first may be torn; it only bounds the copy. */
 static int copy_node(kv_region *r, uint64_t word, uint64_t *to)
@@ -1031,6 +1050,8 @@ static int copy_node(kv_region *r, uint64_t word, uint64_t *to)
     node = kv_region_node(r, KV_NODES, (uint32_t)word - 1, KV_NODES_FIRST, KV_NODES_SIZE);
     if (!node)
         return -1;
+    for (i = 64; i < (uint32_t)CAP; i += 64)
+        kv_prefetch((const char *)node + i);
     to[0] = kv_load(&node[0]);
     if (to[0] != word >> 32)
         return 0;
@@ -1039,8 +1060,8 @@ static int copy_node(kv_region *r, uint64_t word, uint64_t *to)
     words = ((uint32_t)(to[2] >> 32 & 0xffff) + 7) / 8;
     if (words > WORDS)
         words = WORDS;
-    for (i = 3; i < words; i++)
-        to[i] = kv_load_relaxed(&node[i]);
+    if (words > 3)
+        take_words(to + 3, node + 3, words - 3);
     kv_fence_acquire();
     return kv_load_relaxed(&node[0]) == to[0];
 }

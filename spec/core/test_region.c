@@ -163,6 +163,32 @@ static void growth(void)
     drop(r);
 }
 
+/* Into the levels that are mapped with large pages. */
+static void large(void)
+{
+    kv_region *r = fresh("large"), b;
+    uint64_t most = getenv("KV_SHORT") ? (uint64_t)5 << 20 : (uint64_t)14 << 20, n;
+    uint32_t id, to[KV_SPACES];
+    int s, bad = 0;
+
+    for (n = (uint64_t)1 << 20; n <= most; n += (uint64_t)3 << 19) {
+        for (s = 0; s < KV_SPACES; s++) {
+            to[s] = (uint32_t)(n / KV_NODES_SIZE * (s == KV_NODES ? 1 : 8));
+            CHECK(kv_region_grow(r, s, to[s]) == KV_OK && kv_region_room(r, s) >= to[s]);
+        }
+    }
+    for (s = 0; s < KV_SPACES; s++)
+        for (id = 0; id < r->head->ready[s]; id++)
+            mark(r, s, id);
+    CHECK(kv_region_attach(&b, dir, "large", 0) == KV_OK);
+    for (s = 0; s < KV_SPACES; s++)
+        for (id = 0; id < r->head->ready[s]; id++)
+            bad += !marked(&b, s, id);
+    CHECK(bad == 0);
+    kv_region_close(&b);
+    drop(r);
+}
+
 /* A failed growth changes nothing, and the next one goes on. */
 static void full(void)
 {
@@ -589,6 +615,7 @@ int main(void)
     setup();
     small();
     growth();
+    large();
     full();
     damage();
     deaths(rounds);
