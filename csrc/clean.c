@@ -27,7 +27,7 @@ uint64_t kv_log_goal(kv_db *s)
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE)),
              data = kv_load_relaxed(kv_st(s, KV_ST_DATA));
     uint64_t seg = kv_segment_size(s), other = kv_region_bytes(&s->region) + 4 * seg,
-             goal = data * 2 + data / 10;
+             goal = data * 2;
 
     goal = goal > other ? goal - other : 0;
     if (goal < live + live / 4)

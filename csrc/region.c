@@ -7,9 +7,9 @@
  * count > 0 can restore the state before, any number of times, and dying while doing so is
  * harmless.
  *
- * Layout: the header in whole pages; then level 0 of each space, level 1 of each space, and so on.
- * A level >= 1 of a space is as large as all its levels before, so all levels l of all spaces lie
- * at HEAD_BYTES + (LEVEL0_BYTES << (l - 1)). The file has holes where nothing is allocated yet.
+ * Layout: the header in whole pages, level 0 of each space, then each further level where the file
+ * ended when its first node was wanted (kv_head.place). So the file is as long as what is used, but
+ * for the part of each space's last level that is not allocated yet.
  *
  * Levels of 4 MiB (of buckets) and more are mapped with large pages, which a lookup among millions
  * of keys needs most: they begin at multiples of 2 MiB and grow by as much, because the kernel
@@ -74,23 +74,40 @@ static int is_huge(int level)
     return level_bytes(KV_BUCKETS, level) >= HUGE_FROM;
 }
 
-static uint64_t level_offset(int space, int level) /* in the file */
+static uint64_t level_offset(const kv_region *r, int space,
+                             int level) /* in the file; 0: nowhere yet */
 {
-    uint64_t off = is_huge(level) ? HUGE : HEAD_BYTES;
+    uint64_t off = HEAD_BYTES;
     int s;
 
-    for (s = 0; s < KV_SPACES && level > 0; s++)
-        off += level_bytes(s, 0) << (level - 1);
+    if (level > 0)
+        return kv_load(&r->head->place[space][level]);
     for (s = 0; s < space; s++)
-        off += level_bytes(s, level);
+        off += level_bytes(s, 0);
     return off;
 }
 
-static uint64_t node_end(int space, uint64_t nodes) /* where the first `nodes` nodes end, > 0 */
+/* Gives a level its place, behind all others. One process at a time, as growth is. */
+static uint64_t place_level(kv_region *r, int space, int level)
+{
+    uint64_t off = level_offset(r, space, level);
+
+    if (off == 0) {
+        off = kv_load(&r->head->end);
+        if (is_huge(level))
+            off = (off + HUGE - 1) / HUGE * HUGE;
+        kv_store(&r->head->end, off + level_bytes(space, level));
+        kv_store(&r->head->place[space][level], off);
+    }
+    return off;
+}
+
+/* Where the first `nodes` nodes end, > 0. */
+static uint64_t node_end(const kv_region *r, int space, uint64_t nodes)
 {
     int level = kv_level_of((uint32_t)(nodes - 1), space_first[space]);
 
-    return level_offset(space, level) + (nodes - level_start(space, level)) * space_size[space];
+    return level_offset(r, space, level) + (nodes - level_start(space, level)) * space_size[space];
 }
 
 static uint64_t format_hash(void)
@@ -105,6 +122,7 @@ static uint64_t format_hash(void)
                              offsetof(kv_head, ready),
                              offsetof(kv_head, wheel),
                              offsetof(kv_head, journal),
+                             offsetof(kv_head, place),
                              KV_SPACES,
                              KV_JOURNAL_MAX,
                              KV_HASH_WORDS,
@@ -139,7 +157,10 @@ static int map_levels(kv_region *r, int space, uint64_t nodes)
 
         if (r->level[space][level])
             continue;
-        rc = kv_file_map(r->fd, level_offset(space, level), bytes, r->writable, NULL,
+        if (level_offset(r, space, level) == 0)
+            return kv_fail(KV_ECORRUPT, "%s/%s: index space %d has no place", kv_dir_path(r->dir),
+                           r->name, space);
+        rc = kv_file_map(r->fd, level_offset(r, space, level), bytes, r->writable, NULL,
                          is_huge(level), &p);
         if (rc != KV_OK)
             return rc;
@@ -171,7 +192,7 @@ static int follow(kv_region *r, int space)
     rc = kv_file_size(r->fd, &size);
     if (rc != KV_OK)
         return rc;
-    if (node_end(space, ready) > size)
+    if (node_end(r, space, ready) > size)
         return kv_fail(KV_ECORRUPT, "%s/%s: index space %d lies beyond the end of the file",
                        kv_dir_path(r->dir), r->name, space);
     rc = map_levels(r, space, ready);
@@ -238,9 +259,13 @@ int kv_region_create(kv_region *r, kv_dir *dir, const char *name)
     int made = rc == KV_OK;
     int s;
 
+    uint64_t end = HEAD_BYTES;
+
     /* Header and level 0 of all spaces follow each other: one call. */
+    for (s = 0; s < KV_SPACES; s++)
+        end += level_bytes(s, 0);
     if (rc == KV_OK)
-        rc = kv_file_allocate(r->fd, 0, level_offset(0, 1));
+        rc = kv_file_allocate(r->fd, 0, end);
     if (rc == KV_OK)
         rc = map_head(r);
     for (s = 0; s < KV_SPACES && rc == KV_OK; s++)
@@ -252,6 +277,7 @@ int kv_region_create(kv_region *r, kv_dir *dir, const char *name)
         return rc;
     }
     r->head->format = format_hash();
+    kv_store(&r->head->end, end);
     for (s = 0; s < KV_SPACES; s++) {
         kv_store(&r->head->ready[s], space_first[s]);
         raise_limit(r, s, space_first[s]);
@@ -332,7 +358,7 @@ static int allocate(kv_region *r, int space, uint64_t from, uint64_t to)
 
         if (end > to)
             end = to;
-        rc = kv_file_allocate(r->fd, level_offset(space, level) + (from - start) * size,
+        rc = kv_file_allocate(r->fd, place_level(r, space, level) + (from - start) * size,
                               (end - from) * size);
         if (rc != KV_OK)
             return rc;

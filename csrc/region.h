@@ -4,9 +4,9 @@
  *
  * The image is a file (in a kv_dir) of a header and several spaces; a space is a growing array of
  * fixed-size nodes, addressed by a 32-bit id. A space consists of levels: level 0 holds FIRST
- * nodes, level l >= 1 as many as all before it. Each level has a fixed place in the file, known
- * from the header's format, and each process maps a level when it first needs it: no pointer is
- * stored, nothing moves, nothing is unmapped while the region is open. Only nodes below `ready` are
+ * nodes, level l >= 1 as many as all before it. Each level gets a place in the file when
+ * it is first wanted, and each process maps a level when it first needs it: no pointer is stored,
+ * nothing moves, nothing is unmapped while the region is open. Only nodes below `ready` are
  * backed by allocated space; kv_region_grow raises it outside the writer lock.
  *
  * A change to a shared word of a linked node is journaled: its place and old value are noted before
@@ -53,7 +53,8 @@ typedef struct kv_head {
     uint64_t clean;       /* 1: closed in order */
     uint64_t identity[2]; /* device and inode of the directory it was built in */
     char boot_id[40];
-    uint64_t reserved[6];
+    uint64_t end; /* where the next level gets its place in the file */
+    uint64_t reserved[5];
     /* line */
     uint64_t hash[KV_HASH_WORDS];
     uint64_t order[KV_ORDER_WORDS];
@@ -62,6 +63,7 @@ typedef struct kv_head {
     uint64_t used[8];  /* nodes handed out, by space; journaled */
     uint64_t ready[8]; /* nodes backed by space; only grows, outside transactions; not on a line
                           that puts store */
+    uint64_t place[8][KV_LEVELS]; /* of each level in the file; 0: none yet, and level 0 */
     uint64_t wheel[KV_WHEEL_WORDS];
     struct {
         uint64_t count;
