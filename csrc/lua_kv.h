@@ -38,7 +38,7 @@ struct kv_lua_ns {
 
 /* The userdata. */
 typedef struct kv_lua_handle {
-    uintptr_t seal; /* KV_LUA_SEAL of its own address: what makes a userdata of this size a handle */
+    uintptr_t seal; /* KV_LUA_SEAL of its own address: makes a userdata of this size a handle */
     kv_lua_ns *box; /* NULL: not open yet (the default namespace), or finalized */
     int guarded;    /* made by bind(): nothing it says may name a path */
 } kv_lua_handle;
@@ -47,8 +47,8 @@ typedef struct kv_lua_owner {
     kv_lua_store *box; /* NULL: finalized, or open failed */
 } kv_lua_owner;
 
-/* Cheaper than comparing metatables, which costs four calls of Lua's API. No other module's userdata
- * holds its own address combined with one of this module's. */
+/* Cheaper than comparing metatables, which costs four calls of Lua's API. No other module's
+ * userdata holds its own address combined with one of this module's. */
 extern const char kv_lua_seal;
 #define KV_LUA_SEAL(o) ((uintptr_t)(o) ^ (uintptr_t)&kv_lua_seal)
 
@@ -82,8 +82,8 @@ int kv_lua_misuse_bound(lua_State *L, const char *name);
 int kv_lua_open_default(lua_State *L, kv_lua_handle *o);
 int kv_lua_closed(lua_State *L, const kv_lua_call *c);
 
-/* A method: upvalue 1 is the metatable of namespaces. luaL_checkudata would look it up by name for
- * every call, at half the price of a whole get. */
+/* A method. luaL_checkudata would look the metatable up by name for every call, at half the price
+ * of a whole get. */
 static inline void kv_lua_method(lua_State *L, kv_lua_call *c, const char *name)
 {
     kv_lua_handle *o = lua_touserdata(L, 1);
