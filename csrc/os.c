@@ -376,23 +376,29 @@ static int write_zeros(int fd, uint64_t off, uint64_t n)
  *
  * tmpfs undoes a call that a signal interrupts. A host with a profiling timer would so never finish
  * a large one: each EINTR halves the pieces. */
+/* A memfd of a directory in memory (files of a tmpfs are sealed against seals). There is no disk to
+ * run full, and pages that come with the first touch can be large ones. */
+static int is_memory(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && !(seals & F_SEAL_SEAL);
+}
+
+static int extend(int fd, uint64_t end)
+{
+    struct stat st;
+    return fstat(fd, &st) != 0 || ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0);
+}
+
 int kv_file_allocate(int fd, uint64_t off, uint64_t n)
 {
     uint64_t end = off + n, at = off, step = n;
-    int e = over_limit(end) ? EFBIG : 0;
-    /* Only memory has seals. There is no disk to run full, and pages that come with the first touch
-     * can be large ones. */
-    if (e == 0 && fcntl(fd, F_GET_SEALS) >= 0) {
-        struct stat st;
-        KV_CALL(e, kv_seam_fd("fallocate", fd),
-                fstat(fd, &st) != 0 ||
-                    ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0));
-        return e ? fail_fd(e, "allocate space for", fd) : KV_OK;
-    }
+    int e = over_limit(end) ? EFBIG : 0, memory = is_memory(fd);
     while (e == 0 && at < end) {
         if (step > end - at)
             step = end - at;
-        KV_CALL(e, kv_seam_fd("fallocate", fd), fallocate(fd, 0, (off_t)at, (off_t)step) != 0);
+        KV_CALL(e, kv_seam_fd("fallocate", fd),
+                memory ? extend(fd, at + step) : fallocate(fd, 0, (off_t)at, (off_t)step) != 0);
         if (e == 0) {
             at += step;
         } else if (e == EINTR) {

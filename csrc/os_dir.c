@@ -171,7 +171,7 @@ static int memory_add(kv_dir *d, const char *name)
         return ENOMEM;
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
-        fd = memfd_create(name, MFD_CLOEXEC);
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     fd = above_standard(fd);
     if (fd < 0) {
         int e = errno;
