@@ -62,27 +62,18 @@ static inline uint32_t kv_hash_home(uint64_t hash, uint64_t count)
     return (uint32_t)(b & mask >> (b >= count));
 }
 
-/* Bit i: slot i has this tag, or is empty and the tag is 0. No branch, so nothing to mispredict;
- * from the last to the first, so that each comparison's carry is shifted in. */
+/* Bit i: slot i has this tag, or is empty and the tag is 0. */
 static inline unsigned kv_hash_matching(const uint64_t *w, uint64_t tag)
 {
-    unsigned m = 0;
+    unsigned m = kv_match_tags(w, (uint32_t)(tag >> KV_ADDR_BITS)) & 0x7f;
 
-#define MATCH(i) m += m + ((kv_load(&w[i]) ^ tag) < KV_ADDR_MASK + 1)
-    MATCH(6);
-    MATCH(5);
-    MATCH(4);
-    MATCH(3);
-    MATCH(2);
-    MATCH(1);
-    MATCH(0);
-#undef MATCH
+    kv_fence_acquire(); /* what a slot leads to is read after it */
     return m;
 }
 
 /* The slot in the hash's home bucket that its tag matches, if just one glance tells; 0: look
  * properly. Only a hint: what the slot leads to must prove itself. */
-static inline uint64_t kv_hash_glance(kv_region *r, uint64_t hash)
+static inline __attribute__((always_inline)) uint64_t kv_hash_glance(kv_region *r, uint64_t hash)
 {
     uint32_t home = kv_hash_home(hash, kv_load(&r->head->hash[KV_HASH_COUNT]));
     const uint64_t *w;

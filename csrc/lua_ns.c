@@ -23,7 +23,7 @@ static int op_get(lua_State *L, const kv_lua_call *c)
 
     if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
         return n;
-    as = kv_lua_as(L, c->arg + 1);
+    as = lua_gettop(L) > c->arg ? kv_lua_as(L, c->arg + 1) : KV_LUA_PLAIN;
     rc = kv_get_value(kv_lua_live(L, c), key, len, &r.value);
     if (KV_LUA_COPIES_FIRST && rc == KV_OK && r.value.type == KV_STRING && as != KV_LUA_JSON) {
         lua_pushlstring(L, r.value.data, r.value.len);

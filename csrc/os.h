@@ -14,6 +14,18 @@
 #include <stddef.h>
 #include "kv.h"
 
+/* Under ThreadSanitizer every shared word is loaded as an atomic one. */
+#if defined(__SANITIZE_THREAD__)
+#define KV_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define KV_TSAN 1
+#endif
+#endif
+#if defined(__SSE2__) && !defined(KV_TSAN)
+#include <emmintrin.h>
+#endif
+
 #if !defined(__linux__) || !defined(__LP64__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error                                                                                             \
     "kv needs 64-bit little-endian Linux with robust process-shared mutexes; docs/internals.md says what a port needs"
@@ -71,6 +83,30 @@ static inline void kv_fence_acquire(void)
 static inline void kv_fence_release(void)
 {
     __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+/* Bit i: the high 24 bits of word i are `tag`; of eight words that begin a cache line. Each aligned
+ * word is loaded whole, also as half of a vector. */
+static inline unsigned kv_match_tags(const uint64_t *w, uint32_t tag)
+{
+#if defined(__SSE2__) && !defined(KV_TSAN)
+    const __m128 *v = (const __m128 *)(const void *)w;
+    __m128i t = _mm_set1_epi32((int)tag);
+    /* The high halves of four words at a time. */
+    __m128i a = _mm_castps_si128(_mm_shuffle_ps(v[0], v[1], 0xdd));
+    __m128i b = _mm_castps_si128(_mm_shuffle_ps(v[2], v[3], 0xdd));
+    a = _mm_cmpeq_epi32(_mm_srli_epi32(a, 8), t);
+    b = _mm_cmpeq_epi32(_mm_srli_epi32(b, 8), t);
+    return (unsigned)_mm_movemask_ps(_mm_castsi128_ps(a)) |
+           (unsigned)_mm_movemask_ps(_mm_castsi128_ps(b)) << 4;
+#else
+    unsigned m = 0;
+    int i;
+
+    for (i = 7; i >= 0; i--)
+        m += m + (__atomic_load_n(&w[i], __ATOMIC_ACQUIRE) >> 40 == tag);
+    return m;
+#endif
 }
 
 /* The one helper for stores to shared memory that another process may see or that recovery depends
@@ -154,7 +190,7 @@ int kv_file_allocate(int fd, uint64_t off, uint64_t n); /* real space, zeros; ex
 int kv_file_sync(int fd);                               /* fdatasync */
 int kv_file_sync_all(int fd);                           /* fsync: allocation and size too */
 int kv_file_lock(int fd); /* exclusive, whole file, not waiting; KV_EBUSY; gone when fd closes */
-int kv_file_lock_shared(int fd); /* the same for readers among themselves */
+int kv_file_lock_shared(int fd);                 /* the same for readers among themselves */
 int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
 int kv_file_rename(kv_dir *d, const char *from, const char *to);
 
