@@ -75,7 +75,7 @@ static inline void state_begin(const char *name)
     where[1] = "/dev/shm";
     where[2] = "/tmp";
     for (i = 0; i < 3; i++) {
-        snprintf(state_base, sizeof state_base, "%.40s/kv-spec-XXXXXX", where[i]);
+        snprintf(state_base, sizeof state_base, "%.30s/%.20s-XXXXXX", where[i], name);
         if (mkdtemp(state_base))
             return;
     }

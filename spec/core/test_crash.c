@@ -403,6 +403,9 @@ static void put_back(void)
                 memset(page, 0, KV_PAGE);
         }
     }
+    /* Where levels lie stays: this process has mapped them. */
+    before.head.end = r->head->end;
+    memcpy(before.head.place, r->head->place, sizeof before.head.place);
     memcpy(r->head, &before.head, sizeof before.head);
     h->s->meta = before.meta;
     for (s = 0; s < SPACES; s++)
