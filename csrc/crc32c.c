@@ -3,8 +3,9 @@
  * crc32c.c - CRC-32C: polynomial 0x1edc6f41, bits reflected, inverted before and after.
  *
  * One register of a processor's instruction takes three cycles an 8-byte word but starts one every
- * cycle, so long inputs run in three lanes, and a table moves a lane's CRC over the bytes behind
- * it. Without the instruction: eight tables, eight bytes at a time.
+ * cycle, so all but short inputs run in three lanes, and a lane's CRC is moved over the bytes
+ * behind it: by a carry-less product where there is one, else by a table. Without the instruction:
+ * eight tables, eight bytes at a time.
  */
 #define _GNU_SOURCE
 #include "crc32c.h"
@@ -64,6 +65,7 @@ uint32_t (*kv_crc32c)(uint32_t crc, const void *data, size_t n) = kv_crc32c_port
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
+#include <wmmintrin.h>
 #define HARDWARE __attribute__((target("sse4.2")))
 
 static int has_instruction(void)
@@ -156,11 +158,196 @@ HARDWARE static void shift_init(void)
     }
 }
 
+/* ---- with a carry-less product as well ---- */
+
+#if defined(__x86_64__)
+#define PRODUCT __attribute__((target("sse4.2,pclmul")))
+#define APART   __attribute__((noinline)) /* so that the usual length saves no registers */
+
+/* Bits are reflected: bit i of a CRC is x^(31-i), bit i of a word x^(63-i). The instruction gives
+ *     take8(r, w) = r x^64 + w x^32   mod P.
+ * In the product of CRCs r and k, bits of x^(31-i) and x^(31-j) meet in bit i+j, which is
+ * x^(63-i-j) in a word, one power too many: taken for a word, it is r k x. Hence
+ *     take8(0, r k) = r k x^33        mod P,
+ * and with k = x^(64d - 33) that is r moved over d words. For d = 1, k is x^31, the number 1, and
+ * take8(k, 0) leads from one d to the next. As take8 is linear, the products of all lanes are added
+ * to the last word of the input, whose turn reduces them at no cost. */
+#define TAIL  6u           /* words the last lane goes on for while the others are multiplied */
+#define FEW   (TAIL + 2)   /* words below which lanes are no gain */
+#define SHORT (TAIL + 25)  /* words below which there is a plan */
+#define LONG  (TAIL + 192) /* words at a time otherwise, at most */
+
+static uint32_t over[LONG + 1]; /* over[d] = x^(64d - 33) mod P; d > 0 */
+
+/* How n words are dealt out: where the first two lanes end, in bytes from the end of the input, and
+ * what moves them over the words behind. */
+static struct {
+    int32_t a_end, b_end;
+    uint32_t a_over, b_over;
+} plan[SHORT];
+
+PRODUCT static inline __m128i product(uint64_t r, uint32_t k)
+{
+    return _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)r), _mm_cvtsi32_si128((int)k), 0);
+}
+
+/* The last lane over the last TAIL words, and what became of the others. */
+PRODUCT static inline uint64_t join(uint64_t c, const unsigned char *end, __m128i a, __m128i b)
+{
+    uint64_t sum = (uint64_t)_mm_cvtsi128_si64(_mm_xor_si128(a, b));
+    c = take8(c, word_at(end - 48));
+    c = take8(c, word_at(end - 40));
+    c = take8(c, word_at(end - 32));
+    c = take8(c, word_at(end - 24));
+    c = take8(c, word_at(end - 16));
+    return take8(c, word_at(end - 8) ^ sum);
+}
+
+/* One word of each lane, k before the lane's end. */
+#define LANES(k)                                                                                   \
+    case 3 * (k):                                                                                  \
+        a = take8(a, word_at(a_end - 8 * (k)));                                                    \
+        __attribute__((fallthrough));                                                              \
+    case 3 * (k)-1:                                                                                \
+        b = take8(b, word_at(b_end - 8 * (k)));                                                    \
+        __attribute__((fallthrough));                                                              \
+    case 3 * (k)-2:                                                                                \
+        c = take8(c, word_at(end - 8 * (TAIL + (k))));                                             \
+        __attribute__((fallthrough))
+
+/* From CRC a over the n words before `end`, TAIL <= n < SHORT: one jump to as many as there are. */
+PRODUCT static inline uint64_t short_lanes(uint64_t a, const unsigned char *end, size_t n)
+{
+    const unsigned char *a_end = end + plan[n].a_end, *b_end = end + plan[n].b_end;
+    uint64_t b = 0, c = 0;
+#ifdef __clang__
+    __asm__("" : "+r"(c)); /* it gives every case registers of its own for a zero it knows */
+    b = c;
+#endif
+    switch (n - TAIL) {
+        LANES(8);
+        LANES(7);
+        LANES(6);
+        LANES(5);
+        LANES(4);
+        LANES(3);
+        LANES(2);
+        LANES(1);
+    case 0:
+        break;
+    default:
+        __builtin_unreachable();
+    }
+    return join(c, end, product(a, plan[n].a_over), product(b, plan[n].b_over));
+}
+
+/* The same in a loop, TAIL <= n <= LONG. */
+PRODUCT static uint64_t long_lanes(uint64_t a, const unsigned char *end, size_t n)
+{
+    size_t len = (n - TAIL) / 3;
+    const unsigned char *pa = end - 8 * n, *pb = pa + 8 * len, *pc = pb + 8 * len, *a_end = pb;
+    uint64_t b = 0, c = 0;
+    for (; pa < a_end; pa += 8, pb += 8, pc += 8) {
+        a = take8(a, word_at(pa));
+        b = take8(b, word_at(pb));
+        c = take8(c, word_at(pc));
+    }
+    for (; pc < end - 8 * TAIL; pc += 8)
+        c = take8(c, word_at(pc));
+    return join(c, end, product(a, over[n - len]), product(b, over[n - 2 * len]));
+}
+
+/* Fewer than eight bytes, as a word. */
+static inline uint64_t bytes_at(const unsigned char *p, size_t n)
+{
+    uint32_t low = 0, high = 0;
+    uint16_t two;
+    if (n & 4) {
+        memcpy(&low, p, 4);
+        memcpy(&high, p + n - 4, 4);
+        return low | (uint64_t)high << 8 * (n - 4);
+    }
+    if (n & 2) {
+        memcpy(&two, p, 2);
+        low = two;
+    }
+    if (n & 1)
+        low |= (uint32_t)p[n - 1] << 8 * (n - 1);
+    return low;
+}
+
+/* The bytes that make no word, n % 8, come first: zero bytes before an input do not matter to a CRC
+ * of 0. So the CRC so far is added to the input, the odd bytes go to the high end of a word, and
+ * what is left of the CRC behind them is added to the next word, by being added to its CRC. */
+PRODUCT static inline uint64_t odd_bytes(uint64_t a, uint64_t first, size_t n)
+{
+    return take8(0, (a ^ first) << 1 << (~(8 * n) & 63)) ^ a >> (8 * n & 63);
+}
+
+PRODUCT APART static uint32_t few_words(uint32_t crc, const unsigned char *p, size_t n)
+{
+    const unsigned char *end;
+    uint64_t a = (uint32_t)~crc;
+    if (n == 0)
+        return crc;
+    if (n % 8 != 0)
+        a = odd_bytes(a, n < 8 ? bytes_at(p, n) : word_at(p), n);
+    for (end = p + n, p += n % 8; p < end; p += 8)
+        a = take8(a, word_at(p));
+    return (uint32_t)~a;
+}
+
+PRODUCT APART static uint32_t many_words(uint32_t crc, const unsigned char *p, size_t n)
+{
+    const unsigned char *end = p + n;
+    uint64_t a = odd_bytes((uint32_t)~crc, word_at(p), n);
+    size_t words = n / 8;
+    while (words >= FEW) {
+        size_t now = words < LONG ? words : LONG;
+        words -= now;
+        a = long_lanes(a, end - 8 * words, now);
+    }
+    for (; words > 0; words--)
+        a = take8(a, word_at(end - 8 * words));
+    return (uint32_t)~a;
+}
+
+PRODUCT static uint32_t with_product(uint32_t crc, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+    size_t words = n / 8;
+    if (words - FEW >= SHORT - FEW)
+        return words < FEW ? few_words(crc, p, n) : many_words(crc, p, n);
+    return (uint32_t)~short_lanes(odd_bytes((uint32_t)~crc, word_at(p), n), p + n, words);
+}
+
+PRODUCT static int product_init(void)
+{
+    if (!__builtin_cpu_supports("pclmul"))
+        return 0;
+    over[1] = 1;
+    for (size_t d = 2; d <= LONG; d++)
+        over[d] = (uint32_t)take8(over[d - 1], 0);
+    for (size_t n = FEW; n < SHORT; n++) {
+        size_t dealt = n - TAIL, a = n - dealt / 3, b = TAIL + (dealt + 2) / 3;
+        plan[n].a_end = -8 * (int32_t)a;
+        plan[n].b_end = -8 * (int32_t)b;
+        plan[n].a_over = over[a];
+        plan[n].b_over = over[b];
+    }
+    return 1;
+}
+#endif
+
 __attribute__((constructor)) static void choose(void)
 {
     if (has_instruction()) {
         shift_init();
         kv_crc32c = with_instruction;
+#if defined(__x86_64__)
+        if (product_init())
+            kv_crc32c = with_product;
+#endif
     }
 }
 

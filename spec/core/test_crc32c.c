@@ -70,7 +70,7 @@ static void nothing(void)
 /* Each on a heap block of its own size, so that a sanitizer sees a read past the end. */
 static void short_lengths(const unsigned char *random)
 {
-    for (size_t n = 0; n <= 200; n++) {
+    for (size_t n = 0; n <= 300; n++) {
         unsigned char *exact = malloc(n + 1);
         if (!CHECK(exact != NULL))
             return;
@@ -80,12 +80,31 @@ static void short_lengths(const unsigned char *random)
     }
 }
 
-/* Around where the lanes begin, once and several times. */
+/* Every length, so every way of dealing words out to lanes; each wanted value from the last by one
+ * byte more. */
+static void every_length(const unsigned char *random)
+{
+    static const uint32_t seeds[] = {0, 0xffffffffu, 0x80000000u, 1, 0x5bd1e995u};
+    static const size_t at[] = {0, 4, 1, 7, 59};
+    for (int k = 0; k < 5; k++) {
+        const unsigned char *p = random + at[k];
+        uint32_t want = seeds[k];
+        size_t wrong = 0;
+        for (size_t n = 0; n <= 4200; n++) {
+            wrong += kv_crc32c(seeds[k], p, n) != want;
+            want = kv_crc32c_portable(want, p + n, 1);
+        }
+        CHECK(wrong == 0 && want == kv_crc32c_portable(seeds[k], p, 4201));
+    }
+}
+
+/* Around where turns of the lanes begin, of either code, once and several times. */
 static void lanes(const unsigned char *random)
 {
     for (size_t turns = 1; turns <= 3; turns++)
         for (size_t n = turns * 1536 - 9; n <= turns * 1536 + 9; n++)
-            CHECK(agree((uint32_t)chance(), random + n % 8, n));
+            CHECK(agree((uint32_t)chance(), random + n % 8, n) &&
+                  agree((uint32_t)chance(), random + n % 8, n + turns * 48));
 }
 
 static void any_length(const unsigned char *random)
@@ -131,6 +150,7 @@ int main(void)
     published();
     nothing();
     short_lengths(random);
+    every_length(random);
     lanes(random);
     any_length(random);
     pieces(random);
