@@ -125,7 +125,7 @@ static int arm(kv_db *s, const kv_found *f, const kv_rec *r)
 {
     int64_t wheel = (int64_t)kv_load_relaxed(&s->region.head->wheel[KV_WHEEL_NOW]);
 
-    if (r->expires == 0 || pending(s, f) == r->armed)
+    if (r->expires == 0 || pending(s, f) == r->armed || (KV_IS_BUG(16) && f->there))
         return KV_OK;
     return kv_wheel_add(&s->region, (uint32_t)f->hash, r->armed > wheel ? r->armed : r->expires);
 }
@@ -360,7 +360,8 @@ void kv_index_move(kv_db *s, kv_found *f, uint64_t pos, uint64_t next)
 {
     kv_txn_begin(&s->region);
     set_head(s, kv_st(s, KV_ST_APPLIED), next);
-    kv_hash_replace(&s->region, &f->scan, kv_pos_addr(pos));
+    if (!KV_IS_BUG(12))
+        kv_hash_replace(&s->region, &f->scan, kv_pos_addr(pos));
     kv_txn_end(&s->region);
 }
 

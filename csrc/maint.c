@@ -144,6 +144,8 @@ static int retire(kv_db *s)
         if (!KV_IS_BUG(3) && kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED]))
             e = kv_log_sync(&s->log);
         m.oldest = id;
+        if (e == KV_OK && KV_IS_BUG(19))
+            e = kv_log_retire(&s->log, id);
         if (e == KV_OK)
             e = kv_meta_write(s->dir, &m);
         if (e != KV_OK)

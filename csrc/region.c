@@ -457,6 +457,8 @@ static void change(kv_region *r, uint64_t addr, uint64_t *word, uint64_t value)
     kv_journal_entry *e = &r->head->journal.entry[n];
 
     kv_assert(n < KV_JOURNAL_MAX);
+    if (KV_IS_BUG(10))
+        kv_store(word, value);
     kv_store(&e->addr, addr);
     kv_store(&e->old, *word);
     kv_store(&r->head->journal.count, n + 1);
@@ -484,7 +486,8 @@ void kv_txn_set_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
 void kv_txn_visible(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
 {
     kv_store(&r->head->journal.visible_new, value);
-    kv_store(&r->head->journal.visible_addr, place_addr(at, word));
+    if (!KV_IS_BUG(7))
+        kv_store(&r->head->journal.visible_addr, place_addr(at, word));
     kv_store(word, value);
 }
 
@@ -559,7 +562,7 @@ int kv_txn_undo(kv_region *r, int *undone)
      * does not run through older states again. */
     if (addr)
         kv_store(&r->head->journal.visible_addr, 0);
-    for (i = n; i-- > 0;) {
+    for (i = n; i-- > (KV_IS_BUG(9) ? 1 : 0);) {
         const kv_journal_entry *e = &r->head->journal.entry[i];
         uint64_t *word = resolve(r, e->addr);
         uint64_t old = e->old;
