@@ -284,7 +284,7 @@ int kv_log_cut(kv_log *l, kv_walk *w, const kv_tail *t)
     }
     if (e == KV_OK && t->last_head > w->id)
         e = kv_dir_sync(l->dir);
-    if (e == KV_OK)
+    if (e == KV_OK && !KV_IS_BUG(14))
         e = zero_rest(l, w);
     if (e != KV_OK)
         return e;
