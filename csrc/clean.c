@@ -105,6 +105,8 @@ static int expire_step(kv_db *s, int64_t now, uint64_t *expired)
         e = fired(s, hash, deadline, now, &one);
     if (step < 0 || e != KV_OK) {
         (void)kv_txn_undo(&s->region, NULL);
+        if (e != KV_OK && e != KV_ECORRUPT)
+            return e; /* no memory or descriptor to look at the record: another time */
         kv_store(kv_st(s, KV_ST_CORRUPT), 1);
         return KV_ECORRUPT;
     }

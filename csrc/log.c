@@ -124,25 +124,30 @@ static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
 
 /* The mapping of segment id, mapped now if need be; 0: there is no such file, or it cannot be
  * mapped. */
-static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id)
+static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
 {
     char name[24];
     uint64_t m, size;
-    int fd, ok;
+    int fd, e = KV_OK;
 
     kv_mutex_lock(l->mutex);
     m = kv_load(slot_of(l, id));
     if (m == 0 || head_of(m)->id != id) {
         seg_name(id, name);
-        ok = kv_file_open(l->dir, name, l->writable ? KV_FILE_WRITE : KV_FILE_READ, &fd) == KV_OK;
+        e = kv_file_open(l->dir, name, l->writable ? KV_FILE_WRITE : KV_FILE_READ, &fd);
         m = 0;
-        if (ok) {
-            if (kv_file_size(fd, &size) == KV_OK && map_fd(l, fd, size, &m) == KV_OK)
+        if (e == KV_OK) {
+            e = kv_file_size(fd, &size);
+            if (e == KV_OK)
+                e = map_fd(l, fd, size, &m);
+            if (e == KV_OK)
                 __atomic_store_n(slot_of(l, id), m, __ATOMIC_RELEASE);
             kv_file_close(fd);
         }
     }
     kv_mutex_unlock(l->mutex);
+    if (why != NULL)
+        *why = e;
     return m;
 }
 
@@ -153,7 +158,7 @@ static uint64_t mapping_of(kv_log *l, uint32_t id)
     uint64_t m = kv_load(slot_of(l, id));
 
     if (kv_unlikely(m == 0 || (head_of(m)->id != id && head_of(m)->id != 0)))
-        m = reach(l, id);
+        m = reach(l, id, NULL);
     return m;
 }
 
@@ -263,22 +268,26 @@ static int sync_segment(kv_log *l, uint32_t id)
     return kv_file_sync(l->sync_fd);
 }
 
-/* The mark says in the head's own header how far it is durable. It is written after the sync that
- * made it true and reaches the disk with a later one, so it may lag and never lies. */
-static void set_mark(kv_log *l, uint64_t pos)
+uint32_t kv_mark_crc(uint64_t store_id, uint32_t id, uint32_t off)
 {
-    uint64_t m = mapping_of(l, kv_pos_id(pos));
-    uint32_t off = kv_pos_off(pos);
+    return kv_crc32c((uint32_t)(store_id ^ store_id >> 32) ^ id, &off, sizeof off);
+}
 
-    if (m != 0 && head_of(m)->id == kv_pos_id(pos))
-        kv_store(&head_of(m)->mark, off | (uint64_t)kv_crc32c(head_of(m)->salt, &off, 4) << 32);
+/* The mark says in a segment's header how far it is durable. It is written after the sync that made
+ * it true and reaches the disk with a later one, so it may lag and never lies. */
+static void set_mark(kv_log *l, uint32_t id, uint32_t off)
+{
+    uint64_t m = mapping_of(l, id);
+
+    if (m != 0 && head_of(m)->id == id)
+        kv_store(&head_of(m)->mark, off | (uint64_t)kv_mark_crc(l->store_id, id, off) << 32);
 }
 
 int kv_log_sync(kv_log *l)
 {
     uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), old = kv_load(&l->w[KV_LOG_SYNCED]);
     uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SYNC_FROM]),
-             oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]);
+             oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]), first;
     uint32_t named = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
     int e = KV_OK;
 
@@ -288,7 +297,7 @@ int kv_log_sync(kv_log *l)
         return KV_OK;
     if (id < oldest)
         id = oldest;
-    for (; e == KV_OK && id <= kv_pos_id(tail); id++)
+    for (first = id; e == KV_OK && id <= kv_pos_id(tail); id++)
         e = sync_segment(l, id);
     if (e == KV_OK && kv_load(&l->w[KV_LOG_NAMED]) < kv_pos_id(tail)) {
         e = KV_IS_BUG(17) ? KV_OK : kv_dir_sync(l->dir);
@@ -305,14 +314,19 @@ int kv_log_sync(kv_log *l)
     l->syncs++;
     kv_store(&l->w[KV_LOG_SYNC_FROM], kv_pos_id(tail));
     kv_store(&l->w[KV_LOG_SYNCED], tail);
+    /* So that the loss of a whole segment does not look like a log that ended before it. */
+    for (; first < kv_pos_id(tail); first++)
+        set_mark(l, first, KV_MARK_ON);
     if (kv_pos_id(old) != kv_pos_id(tail) || tail - old >= KV_SEG_MIN / 4 || l->syncs % 64 == 0)
-        set_mark(l, tail);
+        set_mark(l, kv_pos_id(tail), kv_pos_off(tail));
     return KV_OK;
 }
 
 void kv_log_mark(kv_log *l)
 {
-    set_mark(l, kv_load(&l->w[KV_LOG_SYNCED]));
+    uint64_t synced = kv_load(&l->w[KV_LOG_SYNCED]);
+
+    set_mark(l, kv_pos_id(synced), kv_pos_off(synced));
     if (sync_segment(l, kv_pos_id(kv_load(&l->w[KV_LOG_SYNCED]))) != KV_OK)
         kv_store(&l->w[KV_LOG_BROKEN], 1);
 }
@@ -539,13 +553,29 @@ uint64_t kv_log_bytes(kv_log *l)
 
 /* ---- reading -------------------------------------------------------------------------- */
 
-static uint64_t mapping_of_addr(kv_log *l, uint64_t addr)
+/* While an index is built there is no tail yet, and nothing is retired either. */
+static KV_NOINLINE uint64_t reach_addr(kv_log *l, uint64_t addr, int *why)
+{
+    uint64_t oldest = kv_load(&l->w[KV_LOG_OLDEST]), tail = kv_load(&l->w[KV_LOG_TAIL]), m;
+    uint32_t id = kv_pos_id(kv_addr_pos(addr, (uint32_t)oldest));
+
+    *why = KV_LOG_GONE;
+    if (tail != 0 && id > kv_pos_id(tail))
+        return 0;
+    m = reach(l, id, why);
+    if (m == 0 && oldest != kv_load(&l->w[KV_LOG_OLDEST]))
+        *why = KV_LOG_GONE;
+    else if (m == 0 && *why == KV_ENOTFOUND)
+        *why = kv_fail(KV_ECORRUPT, "%s: segment %u is missing", kv_dir_path(l->dir), (unsigned)id);
+    return m;
+}
+
+/* 0: *why is KV_LOG_GONE, or what keeps it from being mapped. */
+static uint64_t mapping_of_addr(kv_log *l, uint64_t addr, int *why)
 {
     uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
 
-    if (kv_unlikely(m == 0))
-        m = reach(l, kv_pos_id(kv_addr_pos(addr, (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]))));
-    return m;
+    return kv_unlikely(m == 0) ? reach_addr(l, addr, why) : m;
 }
 
 static int same_segment(uint64_t mapping, uint64_t addr)
@@ -568,13 +598,13 @@ void kv_log_prefetch(kv_log *l, uint64_t addr)
 
 int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
 {
-    uint64_t m = mapping_of_addr(l, addr);
+    int e = KV_OK;
+    uint64_t m = mapping_of_addr(l, addr, &e);
     uint32_t off = (uint32_t)(addr & 0x3fffff) << 2, n, salt;
     const char *p;
-    int e;
 
     if (m == 0)
-        return KV_LOG_GONE;
+        return e;
     p = base_of(m) + off;
     salt = head_of(m)->salt;
     if (off < KV_SEG_HEAD || off + KV_REC_MIN > size_of(m))
@@ -603,9 +633,12 @@ int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
 
 int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out)
 {
-    uint64_t m = mapping_of_addr(l, addr);
+    int e = KV_OK;
+    uint64_t m = mapping_of_addr(l, addr, &e);
     uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
 
+    if (m == 0 && e < 0)
+        return e;
     if (m == 0 || !same_segment(m, addr) || off < KV_SEG_HEAD || off >= size_of(m) ||
         kv_rec_decode(base_of(m) + off, size_of(m) - off, kv_rec_seed(head_of(m)->salt, off),
                       out) != KV_OK)

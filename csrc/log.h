@@ -46,8 +46,14 @@ typedef struct kv_seg_head {
     int64_t time;      /* the store's clock, ms */
     uint64_t synced;   /* position known durable when this was written */
     uint32_t crc, pad; /* of all bytes before it */
-    uint64_t mark; /* offset synced within this segment | its CRC << 32; rewritten now and then */
+    uint64_t mark; /* offset synced within this segment, or KV_MARK_ON | its CRC << 32; rewritten
+                      now and then, and readable when the rest of the header is damaged */
 } kv_seg_head;
+
+#define KV_MARK_ON UINT32_MAX /* all of the segment, and the next one's header */
+
+/* The CRC that belongs to a mark. */
+uint32_t kv_mark_crc(uint64_t store_id, uint32_t id, uint32_t off);
 
 /* Shared words (kv_head.log). The first line is stored by every write, the others rarely. */
 enum {
@@ -166,7 +172,7 @@ uint32_t kv_log_size_of(kv_log *l, uint32_t id); /* 0: not there */
 
 void kv_log_prefetch(kv_log *l, uint64_t addr);
 /* Copies the record at an index address into s and decodes it there. Without the lock. KV_OK,
- * KV_LOG_GONE, KV_ECORRUPT, KV_ENOMEM. */
+ * KV_LOG_GONE, KV_ECORRUPT, KV_ENOMEM, or why its segment cannot be mapped. */
 int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out);
 
 /* The mapping behind an address: its first byte and size; 0: this process has not mapped it. */

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Reads segment id into buf. KV_OK with *size 0: no such file, or no whole header of this store. */
+/* Reads segment id into buf. KV_OK with *size 0: no such file, or no whole header of this store; *h
+ * is what there is of one. *size is less than h->size when the file is cut short. */
 static int load(kv_log *l, uint32_t id, kv_scratch *buf, kv_seg_head *h, uint32_t *size)
 {
     char name[24];
@@ -24,6 +25,7 @@ static int load(kv_log *l, uint32_t id, kv_scratch *buf, kv_seg_head *h, uint32_
     int fd, e;
 
     *size = 0;
+    memset(h, 0, sizeof *h);
     snprintf(name, sizeof name, "log.%08x", (unsigned)id);
     e = kv_file_open(l->dir, name, KV_FILE_READ, &fd);
     if (e != KV_OK)
@@ -42,7 +44,8 @@ static int load(kv_log *l, uint32_t id, kv_scratch *buf, kv_seg_head *h, uint32_
         return KV_OK;
     memcpy(h, buf->p, sizeof *h);
     if (h->magic != KV_SEG_MAGIC || h->id != id || h->store_id != l->store_id ||
-        h->format != KV_LOG_FORMAT || h->crc != kv_crc32c(0, h, offsetof(kv_seg_head, crc)))
+        h->format != KV_LOG_FORMAT || h->crc != kv_crc32c(0, h, offsetof(kv_seg_head, crc)) ||
+        n > h->size)
         return KV_OK;
     *size = (uint32_t)got;
     return KV_OK;
@@ -59,6 +62,21 @@ static int decode_at(const kv_walk *w, uint32_t off, kv_rec *out)
     return kv_rec_decode(w->seg.p + off, end - off, kv_rec_seed(w->head.salt, off), out);
 }
 
+/* Salvage: a segment that was cut short gets its size again, so that it can be mapped. */
+static int lengthen(kv_log *l, uint32_t id, uint32_t size, const kv_seg_head *h)
+{
+    char name[24];
+    int fd, e;
+
+    snprintf(name, sizeof name, "log.%08x", (unsigned)id);
+    e = kv_file_open(l->dir, name, KV_FILE_WRITE, &fd);
+    if (e == KV_OK) {
+        e = kv_file_allocate(fd, size, h->size - size);
+        kv_file_close(fd);
+    }
+    return e;
+}
+
 /* Goes on to the next segment, if the chain leads there. 1: did; 0: it does not. */
 static int enter_next(kv_walk *w)
 {
@@ -69,6 +87,8 @@ static int enter_next(kv_walk *w)
 
     if (w->limit && id > kv_pos_id(w->limit))
         return 0;
+    if (!w->salvage && w->size != w->head.size)
+        return 0; /* cut short: it cannot be mapped as it is */
     e = load(w->log, id, &w->ahead, &h, &size);
     if (e != KV_OK)
         return e;
@@ -77,6 +97,10 @@ static int enter_next(kv_walk *w)
     if (!KV_IS_BUG(4) && !w->salvage &&
         (h.prev != kv_pos(w->id, w->off) || h.prev_crc != w->last_crc))
         return 0;
+    if (w->salvage && w->log->writable && size < h.size)
+        e = lengthen(w->log, id, size, &h);
+    if (e != KV_OK)
+        return e;
     swap = w->seg;
     w->seg = w->ahead;
     w->ahead = swap;
@@ -99,6 +123,8 @@ int kv_walk_open(kv_walk *w, kv_log *l, uint32_t id, uint64_t limit, int salvage
     w->id = id;
     w->off = KV_SEG_HEAD;
     e = load(l, id, &w->seg, &w->head, &w->size);
+    if (e == KV_OK && salvage && l->writable && w->size != 0 && w->size < w->head.size)
+        e = lengthen(l, id, w->size, &w->head);
     if (e == KV_OK && w->size == 0 && !salvage)
         e = kv_fail(KV_ECORRUPT, "%s: the oldest log segment, %u, is missing or damaged",
                     kv_dir_path(l->dir), (unsigned)id);
@@ -182,8 +208,6 @@ int kv_walk_next(kv_walk *w, kv_rec *out)
     memcpy(&w->last_crc, w->seg.p + w->off, 4);
     n = kv_rec_peek_len(w->seg.p + w->off);
     w->off += kv_rec_align(n);
-    if (w->off > w->size)
-        w->off = w->size;
     w->records++;
     return 1;
 }
@@ -199,13 +223,15 @@ static int highest(void *arg, const char *name)
     return 0;
 }
 
-static uint64_t marked(const kv_seg_head *h)
+/* What the header of segment id says is durable; whole: it is not damaged. */
+static uint64_t durable(const kv_log *l, uint32_t id, const kv_seg_head *h, int whole)
 {
     uint32_t off = (uint32_t)h->mark;
+    uint64_t pos = 0;
 
-    if (h->mark != 0 && (uint32_t)(h->mark >> 32) == kv_crc32c(h->salt, &off, 4) && off <= h->size)
-        return kv_pos((uint32_t)h->id, off);
-    return 0;
+    if (h->mark != 0 && (uint32_t)(h->mark >> 32) == kv_mark_crc(l->store_id, id, off))
+        pos = off == KV_MARK_ON ? kv_pos(id + 1, KV_SEG_HEAD) : kv_pos(id, off);
+    return whole && h->synced > pos ? h->synced : pos;
 }
 
 static uint64_t nonzero(const char *p, uint32_t n)
@@ -219,33 +245,37 @@ int kv_walk_tail(kv_walk *w, kv_tail *t)
 {
     kv_seg_head h;
     uint32_t id, size;
-    uint64_t m;
+    uint64_t pos;
     int e;
 
     memset(t, 0, sizeof *t);
-    t->last_id = w->id;
+    /* A walk that skipped damage has looked for segments far behind the last one. */
+    t->last_id = w->size ? w->id : (uint32_t)kv_load(&w->log->w[KV_LOG_OLDEST]);
     t->last_head = w->id;
     e = kv_dir_list(w->log->dir, highest, &t->last_id);
     if (e != KV_OK)
         return e;
     if (w->off < w->size)
         t->cut = nonzero(w->seg.p + w->off, w->size - w->off);
-    t->durable = marked(&w->head) > w->head.synced ? marked(&w->head) : w->head.synced;
+    if (w->size && w->size < w->head.size)
+        t->cut += w->head.size - w->size;
+    t->durable = w->size ? durable(w->log, w->id, &w->head, 1) : 0;
     for (id = w->id + 1; id <= t->last_id; id++) {
         e = load(w->log, id, &w->ahead, &h, &size);
         if (e != KV_OK)
             return e;
+        pos = durable(w->log, id, &h, size != 0);
+        if (pos > t->durable)
+            t->durable = pos;
         if (size == 0)
             continue;
         t->last_head = id;
         t->cut += nonzero(w->ahead.p, size);
-        m = marked(&h) > h.synced ? marked(&h) : h.synced;
-        if (m > t->durable)
-            t->durable = m;
     }
     return KV_OK;
 }
 
+/* Behind the end all is zero, and the segment has its size again. */
 static int zero_rest(kv_log *l, const kv_walk *w)
 {
     static const char zeros[KV_PAGE];
@@ -264,6 +294,8 @@ static int zero_rest(kv_log *l, const kv_walk *w)
         if (nonzero(w->seg.p + off, n))
             e = kv_file_write(fd, zeros, n, off);
     }
+    if (e == KV_OK && w->size < w->head.size)
+        e = kv_file_allocate(fd, w->size, w->head.size - w->size);
     if (e == KV_OK)
         e = kv_file_sync(fd);
     kv_file_close(fd);

@@ -271,6 +271,13 @@ static int rewrite(kv_db *s, uint64_t pos)
     e = kv_index_find(s, kv_rec_index_ns(&r), r.key, r.key_len, 0, &f);
     if (e != KV_OK || !f.there || f.addr != kv_pos_addr(pos))
         return e ? e : KV_ECORRUPT;
+    if (kv_ns_state(s, r.ns) == KV_NAME_DROPPED) {
+        /* Its drop is not among what is rewritten. */
+        kv_txn_begin(&s->region);
+        e = kv_index_forget(s, &f);
+        kv_txn_end(&s->region);
+        return e;
+    }
     r.more = 0;
     for (;;) {
         kv_log_begin(&s->log, &a);
@@ -279,7 +286,7 @@ static int rewrite(kv_db *s, uint64_t pos)
         a.time = (int64_t)*kv_st(s, KV_ST_CLOCK);
         if (kv_log_fit(&s->log, &a, r.size, 0))
             break;
-        e = kv_log_prepare(&s->log, KV_SEG_MAX);
+        e = kv_log_prepare(&s->log, kv_segment_size(s));
         if (e != KV_OK)
             return e;
     }
@@ -293,19 +300,23 @@ static int rewrite(kv_db *s, uint64_t pos)
 static int salvage(kv_db *s, const kv_walk *w, const kv_tail *t)
 {
     uint64_t oldest = kv_load(&s->log.w[KV_LOG_OLDEST]);
-    uint32_t first = t->last_id + 1, id;
+    uint32_t first = t->last_id + 1, id, size = KV_SEG_MIN;
     mover m = {0};
     size_t i;
     int e;
 
     (void)w;
     m.s = s;
+    /* Whatever fitted a segment of old fits one of the same size. */
+    for (id = (uint32_t)oldest; id < first; id++)
+        if (kv_log_size_of(&s->log, id) > size)
+            size = kv_log_size_of(&s->log, id);
     e = kv_hash_each(&s->region, collect_pos, &m);
     if (e == KV_OK && m.count)
         qsort(m.pos, m.count, sizeof *m.pos, by_id);
     if (e == KV_OK)
-        e = kv_log_start(&s->log, first, KV_SEG_MAX, *kv_st(s, KV_ST_REV) + 1,
-                         *kv_st(s, KV_ST_NEXT_NS), (int64_t)*kv_st(s, KV_ST_CLOCK));
+        e = kv_log_start(&s->log, first, size, *kv_st(s, KV_ST_REV) + 1, *kv_st(s, KV_ST_NEXT_NS),
+                         (int64_t)*kv_st(s, KV_ST_CLOCK));
     if (e == KV_OK) {
         /* The old ones are still needed for reading. */
         kv_store(&s->log.w[KV_LOG_OLDEST], oldest);
