@@ -84,6 +84,18 @@ static uint64_t *slot_of(kv_log *l, uint32_t id)
     return &l->table[id & (KV_SEG_IDS - 1)];
 }
 
+/* With l->mutex held. */
+static void set_slot(kv_log *l, uint32_t id, uint64_t mapping)
+{
+    uint32_t i = id & (KV_SEG_IDS - 1);
+
+    if (l->low == l->high)
+        l->low = l->high = i;
+    l->low = i < l->low ? i : l->low;
+    l->high = i + 1 > l->high ? i + 1 : l->high;
+    __atomic_store_n(&l->table[i], mapping, __ATOMIC_RELEASE);
+}
+
 static kv_seg_head *head_of(uint64_t mapping)
 {
     return (kv_seg_head *)(void *)base_of(mapping);
@@ -141,7 +153,7 @@ static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
             if (e == KV_OK)
                 e = map_fd(l, fd, size, &m);
             if (e == KV_OK)
-                __atomic_store_n(slot_of(l, id), m, __ATOMIC_RELEASE);
+                set_slot(l, id, m);
             kv_file_close(fd);
         }
     }
@@ -191,10 +203,11 @@ void kv_log_close(kv_log *l)
     if (l->sync_fd >= 0)
         kv_file_close(l->sync_fd);
     if (l->table != NULL)
-        for (i = 0; i < KV_SEG_IDS; i++)
+        for (i = l->low; i < l->high; i++)
             if (l->table[i])
                 kv_file_unmap(base_of(l->table[i]), size_of(l->table[i]));
-    /* Idle mappings are still in the table under their old ids unless the id was reused. */
+    for (i = 0; i < l->idles; i++)
+        kv_file_unmap(base_of(l->idle[i]), size_of(l->idle[i]));
     free(l->table);
     free(l->idle);
     if (l->mutex != NULL)
@@ -232,7 +245,7 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         kv_mutex_lock(l->mutex);
         e = map_fd(l, fd, size, &m);
         if (e == KV_OK)
-            __atomic_store_n(slot_of(l, id), m, __ATOMIC_RELEASE);
+            set_slot(l, id, m);
         kv_mutex_unlock(l->mutex);
         if (e == KV_OK && l->huge)
             kv_map_populate(base_of(m), size, kv_dir_in_memory(l->dir));

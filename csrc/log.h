@@ -82,7 +82,8 @@ typedef struct kv_log {
     uint64_t
         *idle; /* address | log2 size of mappings whose segments were retired; reused in place */
     uint32_t idles, idle_cap;
-    int sync_fd; /* of segment sync_id, kept open; -1 */
+    uint32_t low, high; /* entries of the table that were ever set: [low, high) */
+    int sync_fd;        /* of segment sync_id, kept open; -1 */
     uint32_t sync_id;
     uint64_t syncs;
     uint64_t random;
