@@ -890,6 +890,52 @@ static void cleaning(const char *path, int thread)
     }
 }
 
+static long mappings(void)
+{
+    FILE *f = fopen("/proc/self/maps", "r");
+    long n = 0;
+    int c;
+
+    while (f != NULL && (c = getc(f)) != EOF)
+        n += c == '\n';
+    if (f != NULL)
+        fclose(f);
+    return n;
+}
+
+static int descriptors(void)
+{
+    int fd, n = 0;
+
+    for (fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) != -1;
+    return n;
+}
+
+/* Opened, filled, cleaned and closed again and again, a store leaves nothing in the process. */
+static void leaving_nothing(const char *path)
+{
+    long maps = 0;
+    int fds = descriptors(), i, round;
+    kv_value v = bytes(model_noise, 3000);
+
+    for (round = 0; round < 12; round++) {
+        kv *h = open_quiet(path);
+        kv_ns *ns = space_of(h, "n");
+
+        for (i = 0; i < 600; i++)
+            CHECK(kv_put(ns, "k", 1, &v, NULL, NULL, NULL) == KV_OK);
+        tick_all(h);
+        CHECK(stats_of(h).cleaned > 0);
+        kv_ns_close(ns);
+        kv_close(h);
+        if (round == 3)
+            maps = mappings();
+    }
+    CHECK(mappings() <= maps + 4); /* the heap may have grown */
+    CHECK(descriptors() == fds);
+}
+
 /* By ticks and by what ordinary writes do beside themselves. */
 static void expiring(const char *path, int by_writes)
 {
@@ -1772,6 +1818,8 @@ int main(void)
     cleaning(":memory:", 0);
     cleaning(at("clean"), 0);
     cleaning(at("clean-thread"), 1);
+    leaving_nothing(":memory:");
+    leaving_nothing(at("again"));
     done("cleaning");
     expiring(":memory:", 0);
     expiring(at("ticks"), 0);
