@@ -11,25 +11,49 @@
 
 #include <string.h>
 
-#define SPARES_AHEAD 2 /* beside the reserve, in a store large enough for it to matter */
+#define SYNC_TIMEOUT 60000 /* ms; disks have been seen to take that long */
+#define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
 
-static int lock_maint(kv_db *s, int64_t timeout)
+static int take(kv_db *s, kv_lock *lock, int64_t timeout)
 {
-    int e = kv_lock_take(&s->locks->maint, timeout);
+    int e = kv_lock_take(lock, timeout);
 
     if (e == KV_LOCK_DIED) {
-        kv_lock_consistent(&s->locks->maint);
+        kv_lock_consistent(lock);
         e = KV_OK;
     }
     if (e == KV_EBUSY)
-        return kv_fail(KV_EBUSY, "%s: another process has held the maintenance lock for too long",
+        return kv_fail(KV_EBUSY, "%s: somebody has held the maintenance lock for too long",
                        kv_dir_path(s->dir));
     return e;
+}
+
+static int lock_maint(kv_db *s, int64_t timeout)
+{
+    return take(s, &s->locks->maint, timeout);
 }
 
 static void unlock_maint(kv_db *s)
 {
     kv_lock_release(&s->locks->maint);
+}
+
+/* Durable up to `pos`, unless somebody has done that by the time it is our turn: that is how many
+ * writers share one sync. A lock of its own, because a disk may take its time and a writer that
+ * needs a segment must not wait for it. */
+static int sync_to(kv_db *s, uint64_t pos)
+{
+    int e = KV_OK;
+
+    if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
+        return KV_OK;
+    e = take(s, &s->locks->sync, SYNC_TIMEOUT);
+    if (e != KV_OK)
+        return e;
+    if (kv_load(&s->log.w[KV_LOG_SYNCED]) < pos)
+        e = kv_log_sync(&s->log);
+    kv_lock_release(&s->locks->sync);
+    return e;
 }
 
 /* ---- sizes ---------------------------------------------------------------------------- */
@@ -141,8 +165,8 @@ static int retire(kv_db *s)
     int e = KV_OK;
 
     if (id > kv_load(&s->log.w[KV_LOG_OLDEST])) {
-        if (!KV_IS_BUG(3) && kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED]))
-            e = kv_log_sync(&s->log);
+        if (!KV_IS_BUG(3))
+            e = sync_to(s, kv_load(&s->log.w[KV_LOG_JUDGED]));
         m.oldest = id;
         if (e == KV_OK && KV_IS_BUG(19))
             e = kv_log_retire(&s->log, id);
@@ -223,18 +247,7 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
 
 int kv_sync_to(kv *h, uint64_t pos)
 {
-    kv_db *s = h->s;
-    int e = KV_OK;
-
-    if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
-        return KV_OK;
-    e = lock_maint(s, h->timeout > 60000 ? h->timeout : 60000);
-    if (e != KV_OK)
-        return e;
-    if (kv_load(&s->log.w[KV_LOG_SYNCED]) < pos)
-        e = kv_log_sync(&s->log);
-    unlock_maint(s);
-    return e;
+    return sync_to(h->s, pos);
 }
 
 int kv_sync(kv *h)
@@ -290,14 +303,20 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
                                  kv_load_relaxed(&s->region.head->used[i]) / 8 + 8);
     while (spares(s) < spares_wanted(s) && kv_log_prepare(&s->log, kv_segment_size(s)) == KV_OK)
         ;
-    if (sync && !kv_load(&s->log.w[KV_LOG_BROKEN])) {
-        e = kv_log_sync(&s->log);
-        __atomic_store_n(&s->synced_at, kv_os_monotonic(), __ATOMIC_RELAXED);
-    }
-    if (e == KV_OK && !kv_load(&s->log.w[KV_LOG_BROKEN]) &&
-        (retires(s) || __atomic_load_n(&s->deads, __ATOMIC_RELAXED)))
-        e = retire(s);
     unlock_maint(s);
+    if (kv_load(&s->log.w[KV_LOG_BROKEN]))
+        return KV_OK;
+    if (sync) {
+        e = sync_to(s, kv_load(&s->log.w[KV_LOG_TAIL]));
+        __atomic_store_n(&s->synced_at, kv_os_monotonic(), __ATOMIC_RELAXED);
+    } else if (retires(s) && !KV_IS_BUG(3)) {
+        e = sync_to(s, kv_load(&s->log.w[KV_LOG_JUDGED])); /* not under the lock, as retire would */
+    }
+    if (e == KV_OK && (retires(s) || __atomic_load_n(&s->deads, __ATOMIC_RELAXED)) &&
+        (e = lock_maint(s, timeout)) == KV_OK) {
+        e = retire(s);
+        unlock_maint(s);
+    }
     return e;
 }
 

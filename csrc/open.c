@@ -492,7 +492,9 @@ static int open_locks(kv_db *s)
     kv_os_boot_id(s->locks->boot_id);
     kv_dir_identity(s->dir, s->locks->identity);
     e = kv_lock_init(&s->locks->writer);
-    return e == KV_OK ? kv_lock_init(&s->locks->maint) : e;
+    if (e == KV_OK)
+        e = kv_lock_init(&s->locks->maint);
+    return e == KV_OK ? kv_lock_init(&s->locks->sync) : e;
 }
 
 static void db_free(kv_db *s)

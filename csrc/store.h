@@ -52,6 +52,7 @@ typedef struct kv_locks {
     uint64_t reserved[7];
     kv_lock writer;
     kv_lock maint;
+    kv_lock sync; /* may be taken under `maint`, never the other way round */
 } kv_locks;
 
 /* Blob files that nothing current refers to; unlinked once what superseded them is durable. */
