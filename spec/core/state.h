@@ -141,7 +141,7 @@ typedef struct state {
     uint64_t rev;
     size_t n, cap;
     state_entry *e;
-    int torn; /* times that listing and looking up did not agree */
+    int torn; /* times that listing, looking up and the clock did not agree */
 } state;
 
 static inline uint64_t state_mix(uint64_t h, const void *p, size_t n)
@@ -230,6 +230,8 @@ static inline int state_read_ns(kv *h, const kv_ns_info *info, state *s)
         e = state_add(s, info->name, info->name_len, r.key, r.key_len);
         e->digest = state_digest(&r);
         e->expires = r.expires;
+        if (r.expires != 0 && r.expires <= kv_now(h))
+            s->torn++;
         rc = kv_get(other, r.key, r.key_len, &again);
         if (rc == KV_ENOTFOUND || (rc == KV_OK && state_digest(&again) != e->digest)) {
             s->torn++;

@@ -621,12 +621,121 @@ static int one_life(int number)
     return good;
 }
 
+/* ---- what is behind a cut is gone for good -------------------------------------------- */
+
+static int put_short(kv_ns *ns, const char *key, const char *text)
+{
+    kv_value v = {0};
+
+    v.type = KV_STRING;
+    v.data = text;
+    v.len = (uint32_t)strlen(text);
+    return kv_put(ns, key, strlen(key), &v, NULL, NULL, NULL);
+}
+
+/* The first of three records is damaged, and cut off with the two behind it. One of the same size
+ * takes its place: the two must not follow it. */
+static int old_tail(void)
+{
+    char full[STATE_PATH + 40], segment[32];
+    uint64_t pos;
+    kv_options o;
+    kv_ns *ns;
+    kv *h;
+    int fd, good;
+
+    snprintf(live, sizeof live, "%.60s/tail", state_base);
+    kv_options_init(&o);
+    o.thread = 0;
+    o.sync = KV_SYNC_NONE;
+    kv_test_clock_set(clock_ms);
+    if (!CHECK(kv_open(live, &o, &h) == KV_OK) ||
+        !CHECK(kv_namespace(h, "main", 4, NULL, 0, 1, &ns) == KV_OK))
+        return 0;
+    pos = kv_load(&h->s->log.w[KV_LOG_TAIL]);
+    good = CHECK(put_short(ns, "k1", "first") == KV_OK) &&
+           CHECK(put_short(ns, "k2", "second") == KV_OK) &&
+           CHECK(put_short(ns, "k3", "third") == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+    snprintf(segment, sizeof segment, "log.%08x", (unsigned)kv_pos_id(pos));
+    path_of_name(full, live, segment);
+    fd = open(full, O_WRONLY | O_CLOEXEC);
+    good = good && CHECK(pwrite(fd, "\xff\xff", 2, kv_pos_off(pos) + 26) == 2);
+    close(fd);
+    if (!good || !CHECK(kv_open(live, &o, &h) == KV_OK) ||
+        !CHECK(kv_namespace(h, "main", 4, NULL, 0, 1, &ns) == KV_OK))
+        return 0;
+    good = CHECK(kv_report(h)[0] != 0) && CHECK(kv_exists(ns, "k1", 2) == KV_ENOTFOUND) &&
+           CHECK(kv_exists(ns, "k2", 2) == KV_ENOTFOUND) &&
+           CHECK(put_short(ns, "k1", "other") == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+    if (!good || !CHECK(kv_open(live, &o, &h) == KV_OK) ||
+        !CHECK(kv_namespace(h, "main", 4, NULL, 0, 1, &ns) == KV_OK))
+        return 0;
+    good = CHECK(kv_exists(ns, "k1", 2) == KV_OK) &&
+           CHECK(kv_exists(ns, "k2", 2) == KV_ENOTFOUND) &&
+           CHECK(kv_exists(ns, "k3", 2) == KV_ENOTFOUND) && CHECK(kv_check(h) == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+    state_remove(live);
+    return good;
+}
+
+/* ---- a sync that failed --------------------------------------------------------------- */
+
+static int failing;
+
+static int fail_sync(const char *call, const char *what)
+{
+    (void)what;
+    return failing && (strcmp(call, "fdatasync") == 0 || strcmp(call, "fsync") == 0) ? EIO : 0;
+}
+
+/* The kernel may have dropped what it could not write and would say "fine" to the next sync:
+ * nothing is taken for durable, and nothing written, until the store is opened again. */
+static int failed_sync(void)
+{
+    kv_options o;
+    kv_ns *ns;
+    kv *h;
+    int good;
+
+    snprintf(live, sizeof live, "%.60s/broken", state_base);
+    kv_options_init(&o);
+    o.thread = 0;
+    o.sync = KV_SYNC_NONE;
+    if (!CHECK(kv_open(live, &o, &h) == KV_OK) ||
+        !CHECK(kv_namespace(h, "main", 4, NULL, 0, 1, &ns) == KV_OK))
+        return 0;
+    kv_test_syscall = fail_sync;
+    good = CHECK(put_short(ns, "k1", "text") == KV_OK);
+    failing = 1;
+    good = good && CHECK(kv_sync(h) == KV_EIO);
+    failing = 0;
+    good = good && CHECK(kv_sync(h) == KV_EIO) && CHECK(put_short(ns, "k2", "text") == KV_EIO) &&
+           CHECK(kv_exists(ns, "k1", 2) == KV_OK) && CHECK(kv_exists(ns, "k2", 2) == KV_ENOTFOUND);
+    kv_ns_close(ns);
+    kv_close(h);
+    kv_test_syscall = NULL;
+    if (!good || !CHECK(kv_open(live, &o, &h) == KV_OK) ||
+        !CHECK(kv_namespace(h, "main", 4, NULL, 0, 1, &ns) == KV_OK))
+        return 0;
+    good = CHECK(put_short(ns, "k2", "text") == KV_OK) && CHECK(kv_sync(h) == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+    state_remove(live);
+    return good;
+}
+
 int main(void)
 {
     int lives, i, good = 1;
 
     state_begin("test_powercut");
     lives = getenv("KV_ROUNDS") ? atoi(getenv("KV_ROUNDS")) : image_steps(100);
+    good = old_tail() && failed_sync();
     kv_test_syscall = on_call;
     for (i = 0; i < lives && good; i++) {
         if (i % 15 == 0) {

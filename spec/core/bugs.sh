@@ -1,0 +1,99 @@
+#!/bin/sh
+# The tests of the tests: builds broken on purpose (KV_IS_BUG(n) in the core), each of which the
+# named test must catch.   spec/core/bugs.sh [n...]
+#
+# Only the file that holds error n is compiled for it; the rest is the test build's. The tests run
+# with small doses, and first without any error: what fails then proves nothing. An error that is
+# not caught with one seed gets two more.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+CC=${CC:-cc}
+MAKE=${MAKE:-make}
+flags="-std=c99 -fPIC -pthread -Icsrc -O1 -DKV_TEST"
+dir=build/bugs
+
+# number, test, what is wrong
+list() {
+    cat <<'END'
+1  test_crash     no redo of what the tail has passed
+2  test_crash     an expired record is skipped at replay
+3  test_powercut  segments are freed before what superseded them is synced
+4  test_powercut  no chain of segment headers
+5  test_crash     counters are forgotten by a rebuild
+6  test_powercut  checksums of records are not looked at
+7  test_crash     the visible word is not noted, so what was seen is undone
+8  test_powercut  a batch is not checked for its end at replay
+9  test_crash     undo leaves out the first word
+10 test_crash     a word is changed before it is noted
+12 test_crash     the cleaner's copy is not where the index leads
+13 test_powercut  a failed sync is forgotten
+14 test_powercut  the torn tail is not zeroed
+15 test_crash     reads do not look at the expiry
+16 test_crash     an overwrite arms no timer
+17 test_powercut  a new segment's name is not synced
+18 test_crash     what a dead writer claimed is not zeroed
+19 test_powercut  segments are freed before meta says so
+20 test_powercut  a large value is not synced before it is referred to
+END
+}
+
+KV_SHORT=1
+KV_ROUNDS=30
+export KV_SHORT KV_ROUNDS
+limit=60
+
+binary() { # number, test
+    file=$(grep -l "KV_IS_BUG($1)" csrc/*.c) || return 1
+    objects=
+    for f in $file; do
+        o=$dir/bug$1-$(basename "$f" .c).o
+        $CC $flags -DKV_BUG="$1" -c -o "$o" "$f" || return 1
+        objects="$objects $o"
+    done
+    $CC -pthread -o $dir/bug"$1" build/test/spec/"$2".o $objects $(ls build/test/spec/util*.o 2>/dev/null) \
+        build/test/core.a -lm
+}
+
+run() { # seed, binary
+    SEED=$1 timeout -k 1 $limit "$2" >$dir/log 2>&1 </dev/null
+}
+
+wanted=${*:-$(list | awk '{ print $1 }')}
+mkdir -p $dir
+tests=$(for n in $wanted; do list | awk -v n="$n" '$1 == n { print $2 }'; done | sort -u)
+$MAKE --no-print-directory -s $(for t in $tests; do echo build/test/bin/"$t"; done) || exit 1
+
+failed=0
+for t in $tests; do
+    if ! run 1 build/test/bin/"$t"; then
+        echo "without any error, $t fails:"
+        tail -n 5 $dir/log
+        failed=1
+    fi
+done
+
+checks=0
+for n in $wanted; do
+    test=$(list | awk -v n="$n" '$1 == n { print $2 }')
+    what=$(list | awk -v n="$n" '$1 == n { $1 = $2 = ""; sub(/^ */, ""); print }')
+    if [ -z "$test" ] || ! binary "$n" "$test"; then
+        echo "error $n cannot be built"
+        failed=1
+        continue
+    fi
+    caught=
+    for seed in 1 11 21; do
+        run $seed $dir/bug"$n" || { caught=$seed; break; }
+    done
+    checks=$((checks + 1))
+    if [ -n "$caught" ]; then
+        echo "caught   $n by $test (SEED=$caught): $what"
+    else
+        echo "MISSED   $n by $test: $what"
+        failed=1
+    fi
+    rm -f $dir/bug"$n" $dir/bug"$n"-*.o
+done
+[ $failed = 0 ] || exit 1
+echo "bugs: $checks errors built in, $checks caught"
