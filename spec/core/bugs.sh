@@ -26,6 +26,7 @@ list() {
 8  test_powercut  a batch is not checked for its end at replay
 9  test_crash     undo leaves out the first word
 10 test_crash     a word is changed before it is noted
+11 test_crash     a record in a segment that is gone counts as a miss
 12 test_crash     the cleaner's copy is not where the index leads
 13 test_powercut  a failed sync is forgotten
 14 test_powercut  the torn tail is not zeroed

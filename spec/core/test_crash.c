@@ -1060,6 +1060,67 @@ static int counters(void)
     return good;
 }
 
+static int armed;
+
+/* While a reader is on its way from the slot to the record, another process cleans the segment and
+ * frees it. */
+static int free_meanwhile(const char *call, const char *what)
+{
+    uint64_t n;
+    pid_t child;
+    int i;
+
+    if (!armed || strcmp(call, "open") != 0 || strstr(what, "/log.") == NULL)
+        return 0;
+    armed = 0;
+    child = fork();
+    if (child == 0) {
+        kv_test_syscall = NULL;
+        kv_guard_adopt(&h->s->guard);
+        let_go(h->s->log.mutex); /* the reader's, which maps the segment */
+        for (i = 0; i < 4; i++)
+            if (kv_tick_steps(h, 1000, 1, &n) != KV_OK || kv_maintain(h->s, 1000, 1) != KV_OK)
+                _exit(1);
+        _exit(0);
+    }
+    if (!CHECK(child > 0 && waitpid(child, &i, 0) == child && i == 0))
+        return EIO;
+    return 0;
+}
+
+/* A segment that is gone is no miss: the record has moved. */
+static int gone_segment(void)
+{
+    kv_scratch scratch = {0};
+    char key[KEY_MAX], name[24];
+    uint32_t len = key_text(900, key), oldest = (uint32_t)kv_load(&h->s->log.w[KV_LOG_OLDEST]);
+    uint64_t hash, addr = 0;
+    op o = {0};
+    kv_record r;
+    kv_rec rec;
+    int i, good = 1;
+
+    o.kind = PUT;
+    for (i = 0; good && i < 30; i++) {
+        o.key = i ? 901 : 900;
+        o.size = i ? 9000 : 50;
+        good = CHECK(run(&o) == KV_OK);
+    }
+    hash = kv_index_hash(h->s, ns[0]->id, key, len);
+    good = good && CHECK(kv_read(h->s, ns[0]->id, hash, key, len, &scratch, &rec, &addr) == KV_OK);
+    kv_scratch_free(&scratch);
+    snprintf(name, sizeof name, "log.%08x", (unsigned)kv_pos_id(kv_addr_pos(addr, oldest)));
+    unmap_segment(name);
+    kv_test_syscall = free_meanwhile;
+    armed = 1;
+    good = good && CHECK(kv_get(ns[0], key, len, &r) == KV_OK) && CHECK(r.value.len == 50) &&
+           CHECK(!armed);
+    kv_test_syscall = NULL;
+    adopt();
+    return good && CHECK(kv_load(&h->s->log.w[KV_LOG_OLDEST]) > oldest) &&
+           CHECK(kv_check(h) == KV_OK);
+}
+
 /* Every operation once and more, on a store that begins empty. */
 static int small_store(void)
 {
@@ -1095,7 +1156,8 @@ static int small_store(void)
            step(MAINTAIN, 0, 0, 0, 0, 0) && step(CLEAN, 0, 0, 0, 0, 20) &&
            step(CLEAN, 0, 0, 0, 0, 20) && step(CLEAN, 0, 0, 0, 0, 20) &&
            step(MAINTAIN, 0, 0, 0, 0, 0) && step(PUT_MANY, 0, 60, 9000, 0, 8) && counters() &&
-           step(DELETE_PREFIX, 0, 1000, 0, 0, 4) && step(DELETE_PREFIX, 0, 0, 0, 0, 1);
+           gone_segment() && step(DELETE_PREFIX, 0, 1000, 0, 0, 4) &&
+           step(DELETE_PREFIX, 0, 0, 0, 0, 1);
 }
 
 /* So many keys and so much garbage that every few writes split something, change segments and clean
