@@ -506,6 +506,7 @@ static int lives_buried(int64_t n, int (*body)(const op *o), const op *o)
     let_go(s->mutex);
     let_go(s->region.mutex);
     let_go(s->log.mutex);
+    let_go(s->locks->durable.opaque);
     let_go(s->locks->maint.opaque);
     let_go(s->locks->writer.opaque);
     return 0;
