@@ -202,17 +202,6 @@ static int compare(kv_db *s, audit *a)
     return e;
 }
 
-static int lock_maint(kv *h)
-{
-    int e = kv_lock_take(&h->s->locks->maint, h->timeout);
-
-    if (e == KV_LOCK_DIED) {
-        kv_lock_consistent(&h->s->locks->maint);
-        e = KV_OK;
-    }
-    return e;
-}
-
 /* Damaged large values: every blob is read once. What expired or was dropped may have lost its file
  * and still be in the log. */
 static int audit_blob(void *arg, uint64_t bucket, uint64_t slot)
@@ -250,7 +239,7 @@ int kv_check(kv *h)
     if (shadow == NULL || a.timers == NULL)
         e = kv_fail(KV_ENOMEM, "out of memory");
     if (e == KV_OK && !s->readonly)
-        e = lock_maint(h);
+        e = kv_lock_durable(s, h->timeout);
     if (e == KV_OK) {
         do {
             tail = kv_load(&s->log.w[KV_LOG_TAIL]);
@@ -284,7 +273,7 @@ int kv_check(kv *h)
         }
         kv_shadow_close(shadow);
         if (!s->readonly)
-            kv_lock_release(&s->locks->maint);
+            kv_unlock_durable(s);
     }
     free(a.ns_keys);
     free(a.timers);
@@ -447,7 +436,8 @@ static int must_be_empty(const char *path)
     return e == 1 ? kv_fail(KV_EEXISTS, "%s is not empty", path) : e;
 }
 
-/* The maintenance lock keeps the segments that the log had at the call. Readers and writers go on.
+/* The lock of durability keeps the segments that the log had at the call. Readers and writers go
+ * on.
  */
 int kv_backup(kv *h, const char *dir, uint64_t *records)
 {
@@ -464,7 +454,7 @@ int kv_backup(kv *h, const char *dir, uint64_t *records)
     if (shadow == NULL)
         return kv_fail(KV_ENOMEM, "out of memory");
     if (!s->readonly)
-        e = lock_maint(h);
+        e = kv_lock_durable(s, h->timeout);
     if (e == KV_OK) {
         e = kv_shadow_open(s, kv_load(&s->log.w[KV_LOG_TAIL]), shadow);
         if (e == KV_OK) {
@@ -472,7 +462,7 @@ int kv_backup(kv *h, const char *dir, uint64_t *records)
             kv_shadow_close(shadow);
         }
         if (!s->readonly)
-            kv_lock_release(&s->locks->maint);
+            kv_unlock_durable(s);
     }
     free(shadow);
     return e;

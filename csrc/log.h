@@ -124,7 +124,7 @@ void kv_scratch_free(kv_scratch *s);
 int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int writable);
 void kv_log_close(kv_log *l);
 
-/* ---- segments; under the maintenance lock --------------------------------------------- */
+/* ---- segments; prepare under the lock of room, the others under that of durability ----- */
 
 /* Allocates segment spares + 1. KV_EFULL and others: nothing changed. */
 int kv_log_prepare(kv_log *l, uint32_t size);

@@ -3,9 +3,10 @@
  * maint.c - the work that allocates, syncs or frees: room for writes, durability, retirement, and
  * the helper thread.
  *
- * All of it runs under the maintenance lock, so that whoever comes first does it for everyone, and
- * never under the writer lock, so that no writer waits for the disk on another's account. Each
- * piece is idempotent: its owner may die anywhere.
+ * All of it runs under one of two locks, so that whoever comes first does it for everyone: `maint`
+ * for making room, `durable` for syncs, retirement and `meta`, which may take as long as the disk
+ * does. Never under the writer lock, so that no writer waits for the disk on another's account.
+ * Each piece is idempotent: its owner may die anywhere.
  */
 #include "store.h"
 
@@ -38,21 +39,30 @@ static void unlock_maint(kv_db *s)
     kv_lock_release(&s->locks->maint);
 }
 
+int kv_lock_durable(kv_db *s, int64_t timeout)
+{
+    return take(s, &s->locks->durable, timeout);
+}
+
+void kv_unlock_durable(kv_db *s)
+{
+    kv_lock_release(&s->locks->durable);
+}
+
 /* Durable up to `pos`, unless somebody has done that by the time it is our turn: that is how many
- * writers share one sync. A lock of its own, because a disk may take its time and a writer that
- * needs a segment must not wait for it. */
+ * writers share one sync. */
 static int sync_to(kv_db *s, uint64_t pos)
 {
     int e = KV_OK;
 
     if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
         return KV_OK;
-    e = take(s, &s->locks->sync, SYNC_TIMEOUT);
+    e = kv_lock_durable(s, SYNC_TIMEOUT);
     if (e != KV_OK)
         return e;
     if (kv_load(&s->log.w[KV_LOG_SYNCED]) < pos)
         e = kv_log_sync(&s->log);
-    kv_lock_release(&s->locks->sync);
+    kv_unlock_durable(s);
     return e;
 }
 
@@ -156,7 +166,8 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns)
 }
 
 /* Frees what the cleaner has passed. The segments' last records were judged when the log ended at
- * JUDGED; all up to there must be durable first: what was copied, and what made the rest dead. */
+ * JUDGED; all up to there must be durable first: what was copied, and what made the rest dead.
+ * With the lock of durability. */
 static int retire(kv_db *s)
 {
     uint32_t id = kv_pos_id(kv_load(&s->log.w[KV_LOG_CLEAN])), i, n;
@@ -166,7 +177,9 @@ static int retire(kv_db *s)
 
     if (id > kv_load(&s->log.w[KV_LOG_OLDEST])) {
         if (!KV_IS_BUG(3))
-            e = sync_to(s, kv_load(&s->log.w[KV_LOG_JUDGED]));
+            e = kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED])
+                    ? kv_log_sync(&s->log)
+                    : KV_OK;
         m.oldest = id;
         if (e == KV_OK && KV_IS_BUG(19))
             e = kv_log_retire(&s->log, id);
@@ -227,8 +240,9 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
         e = grow(s, need, writes, bytes);
         if (e == KV_OK && need & (KV_NEED_LOG | KV_NEED_RESERVE)) {
             e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
-            if (e == KV_EFULL) {
+            if (e == KV_EFULL && kv_lock_durable(s, h->timeout) == KV_OK) {
                 (void)retire(s);
+                kv_unlock_durable(s);
                 e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
             }
         }
@@ -304,19 +318,19 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     while (spares(s) < spares_wanted(s) && kv_log_prepare(&s->log, kv_segment_size(s)) == KV_OK)
         ;
     unlock_maint(s);
-    if (kv_load(&s->log.w[KV_LOG_BROKEN]))
+    if (kv_load(&s->log.w[KV_LOG_BROKEN]) ||
+        !(sync || retires(s) || __atomic_load_n(&s->deads, __ATOMIC_RELAXED)))
         return KV_OK;
+    e = kv_lock_durable(s, timeout);
+    if (e != KV_OK)
+        return e;
     if (sync) {
-        e = sync_to(s, kv_load(&s->log.w[KV_LOG_TAIL]));
+        e = kv_log_sync(&s->log);
         __atomic_store_n(&s->synced_at, kv_os_monotonic(), __ATOMIC_RELAXED);
-    } else if (retires(s) && !KV_IS_BUG(3)) {
-        e = sync_to(s, kv_load(&s->log.w[KV_LOG_JUDGED])); /* not under the lock, as retire would */
     }
-    if (e == KV_OK && (retires(s) || __atomic_load_n(&s->deads, __ATOMIC_RELAXED)) &&
-        (e = lock_maint(s, timeout)) == KV_OK) {
+    if (e == KV_OK)
         e = retire(s);
-        unlock_maint(s);
-    }
+    kv_unlock_durable(s);
     return e;
 }
 

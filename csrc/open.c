@@ -494,7 +494,7 @@ static int open_locks(kv_db *s)
     e = kv_lock_init(&s->locks->writer);
     if (e == KV_OK)
         e = kv_lock_init(&s->locks->maint);
-    return e == KV_OK ? kv_lock_init(&s->locks->sync) : e;
+    return e == KV_OK ? kv_lock_init(&s->locks->durable) : e;
 }
 
 static void db_free(kv_db *s)
@@ -523,10 +523,8 @@ static int adopt_limits(kv_db *s, const kv_options *o)
 
     if (s->readonly || (size == s->meta.max_size && value == s->meta.max_value))
         return KV_OK;
-    e = kv_lock_take(&s->locks->maint, 5000);
-    if (e == KV_LOCK_DIED)
-        kv_lock_consistent(&s->locks->maint);
-    else if (e != KV_OK)
+    e = kv_lock_durable(s, 5000);
+    if (e != KV_OK)
         return e;
     m = s->meta;
     m.max_size = size;
@@ -534,7 +532,7 @@ static int adopt_limits(kv_db *s, const kv_options *o)
     e = kv_meta_write(s->dir, &m);
     if (e == KV_OK)
         s->meta = m;
-    kv_lock_release(&s->locks->maint);
+    kv_unlock_durable(s);
     return e;
 }
 

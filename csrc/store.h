@@ -52,7 +52,7 @@ typedef struct kv_locks {
     uint64_t reserved[7];
     kv_lock writer;
     kv_lock maint;
-    kv_lock sync; /* may be taken under `maint`, never the other way round */
+    kv_lock durable; /* may be taken under `maint`, never the other way round */
 } kv_locks;
 
 /* Blob files that nothing current refers to; unlinked once what superseded them is durable. */
@@ -77,7 +77,7 @@ typedef struct kv_db {
     kv_guard guard;
     kv_mutex *mutex; /* starting the helper; the dead blobs */
     kv_thread *thread;
-    int64_t synced_at; /* monotonic ns of the last interval sync; under the maintenance lock */
+    int64_t synced_at; /* monotonic ns of the last interval sync; under the lock of durability */
     kv_dead_blob dead[KV_DEAD_BLOBS]; /* under `mutex` */
     uint32_t deads;
     uint64_t
@@ -129,8 +129,8 @@ int kv_open_new(const char *path, const kv_options *o, uint64_t next_rev, uint64
 /* Replays the log of `s` (its words OLDEST and store id set, its index empty) from the oldest
  * segment up to `limit` (0: its end); walk stays open for the caller to close, also on failure. */
 int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *walk);
-/* A kv_db of a private index over the log of `s` up to `limit`; under the maintenance lock, so that
- * nothing is retired meanwhile. No record counts as expired. */
+/* A kv_db of a private index over the log of `s` up to `limit`; under the lock of durability, so
+ * that nothing is retired meanwhile. No record counts as expired. */
 int kv_shadow_open(kv_db *s, uint64_t limit, kv_db *shadow);
 void kv_shadow_close(kv_db *shadow);
 
@@ -212,6 +212,9 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes);
 void kv_after_write(kv *h);
 /* Durable up to `pos`; waits for whoever syncs, and does not sync again what is covered. */
 int kv_sync_to(kv *h, uint64_t pos);
+/* The lock of syncs, retirement and meta: who has it keeps every segment that is there. */
+int kv_lock_durable(kv_db *s, int64_t timeout);
+void kv_unlock_durable(kv_db *s);
 /* One round of the helper's work: grows what runs low, syncs if asked, retires what was cleaned. */
 int kv_maintain(kv_db *s, int64_t timeout, int sync);
 void kv_helper_stop(kv_db *s);
