@@ -236,7 +236,12 @@ int kv_check(kv *h)
     memset(&a, 0, sizeof a);
     shadow = calloc(1, sizeof *shadow);
     a.timers = calloc(TIMER_BITS / 8, 1);
-    if (shadow == NULL || a.timers == NULL)
+    /* Nothing is allocated under the writer lock: namespaces made by then are not counted again. */
+    a.max_ns = *kv_st(s, KV_ST_NEXT_NS);
+    if (a.max_ns > 1u << 24)
+        a.max_ns = 1u << 24;
+    a.ns_keys = calloc(a.max_ns + 1, sizeof *a.ns_keys);
+    if (shadow == NULL || a.timers == NULL || a.ns_keys == NULL)
         e = kv_fail(KV_ENOMEM, "out of memory");
     if (e == KV_OK && !s->readonly)
         e = kv_lock_durable(s, h->timeout);
@@ -254,12 +259,6 @@ int kv_check(kv *h)
             }
             break;
         } while (1);
-        a.max_ns = *kv_st(s, KV_ST_NEXT_NS);
-        if (e == KV_OK && a.max_ns > 1u << 24)
-            a.max_ns = 1u << 24;
-        a.ns_keys = e == KV_OK ? calloc(a.max_ns + 1, sizeof *a.ns_keys) : NULL;
-        if (e == KV_OK && a.ns_keys == NULL)
-            e = kv_fail(KV_ENOMEM, "out of memory");
         if (e == KV_OK) {
             a.s = s;
             a.other = shadow;
