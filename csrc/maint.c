@@ -100,13 +100,25 @@ static uint32_t spares(kv_db *s)
            kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
 }
 
+/* What the cleaner has passed and the disk has not yet caught up with. */
+static int behind(kv_db *s)
+{
+    uint64_t passed = kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) -
+                      kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]);
+
+    return passed * head_size(s) >
+           kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 16 + 4 * (uint64_t)head_size(s);
+}
+
 /* The reserve, one more from the moment the head is half full, and some in hand where segments go
  * by quickly. */
 static uint32_t spares_wanted(kv_db *s)
 {
     uint32_t size = head_size(s), off = kv_pos_off(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
 
-    return 1 + (off > size / 2) + (size > 4 * KV_SEG_MIN ? SPARES_AHEAD : 0);
+    if (behind(s))
+        return 1; /* who needs one helps to catch up first: kv_make_room */
+    return 1 + (off > size / 2) + (size > 2 * KV_SEG_MIN ? SPARES_AHEAD : 0);
 }
 
 /* ---- room ----------------------------------------------------------------------------- */
@@ -233,6 +245,11 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
     uint64_t done;
     int e, tries;
 
+    if (need & KV_NEED_LOG && behind(s) && kv_lock_durable(s, h->timeout) == KV_OK) {
+        if (behind(s))
+            (void)retire(s);
+        kv_unlock_durable(s);
+    }
     for (tries = 0;; tries++) {
         e = lock_maint(s, h->timeout);
         if (e != KV_OK)

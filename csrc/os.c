@@ -419,6 +419,14 @@ int kv_file_sync(int fd)
     return e ? fail_fd(e, "sync", fd) : KV_OK;
 }
 
+void kv_file_flush(int fd, int wait)
+{
+    unsigned flags = SYNC_FILE_RANGE_WRITE;
+    if (wait)
+        flags |= SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER;
+    (void)sync_file_range(fd, 0, 0, flags);
+}
+
 int kv_file_sync_all(int fd)
 {
     int e;

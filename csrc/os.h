@@ -188,7 +188,9 @@ int kv_file_read(int fd, void *to, size_t n, uint64_t off,
 int kv_file_write(int fd, const void *from, size_t n, uint64_t off); /* all of it */
 int kv_file_allocate(int fd, uint64_t off, uint64_t n); /* real space, zeros; extends the size */
 int kv_file_sync(int fd);                               /* fdatasync */
-int kv_file_sync_all(int fd);                           /* fsync: allocation and size too */
+void kv_file_flush(int fd,
+                   int wait); /* starts writing what is dirty, or waits for it; no promise */
+int kv_file_sync_all(int fd); /* fsync: allocation and size too */
 int kv_file_lock(int fd); /* exclusive, whole file, not waiting; KV_EBUSY; gone when fd closes */
 int kv_file_lock_shared(int fd);                 /* the same for readers among themselves */
 int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
