@@ -155,13 +155,16 @@ static void sweep_up(kv_db *s)
 {
     blob_list l = {0};
     sweep w = {0};
+    int blobs;
 
     l.s = s;
     w.s = s;
     w.oldest = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]);
-    if (kv_dir_list(s->dir, any_blob, NULL) == 1)
-        l.failed |= kv_hash_each(&s->region, collect_blob, &l) != KV_OK;
-    if (!l.failed) {
+    /* Not knowing which files are in use, none may go. */
+    blobs = kv_dir_list(s->dir, any_blob, NULL);
+    if (blobs == 1)
+        blobs = kv_hash_each(&s->region, collect_blob, &l);
+    if (blobs == KV_OK && !l.failed) {
         if (l.count)
             qsort(l.ids, l.count, sizeof *l.ids, by_id);
         w.blobs = l.ids;
