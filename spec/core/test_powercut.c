@@ -257,7 +257,8 @@ static void make_file(const char *dir, const char *text, ino_t inode)
         image_die("image");
     write_sectors(fd, f, &now);
     close(fd);
-    if (!f->synced || now.size != f->durable.size || memcmp(now.p, f->durable.p, now.size) != 0)
+    if (!f->synced || now.size != f->durable.size ||
+        (now.size && memcmp(now.p, f->durable.p, now.size) != 0))
         torn_files++;
 }
 
@@ -734,7 +735,7 @@ int main(void)
     int lives, i, good = 1;
 
     state_begin("test_powercut");
-    lives = getenv("KV_ROUNDS") ? atoi(getenv("KV_ROUNDS")) : image_steps(100);
+    lives = getenv("KV_ROUNDS") ? atoi(getenv("KV_ROUNDS")) : image_steps(150);
     good = old_tail() && failed_sync();
     kv_test_syscall = on_call;
     for (i = 0; i < lives && good; i++) {
