@@ -294,6 +294,8 @@ int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done)
             return e;
         e = tick_locked(h->s, max - *done, all, done, &more, &need);
         kv_unlock_writer(h);
+        if (e == KV_OK && need && all)
+            return KV_OK; /* kv_make_room asks: it could not make that either */
         if (e == KV_OK && need) {
             e = kv_make_room(h, need, 1, 0);
             more = 1;
