@@ -916,13 +916,13 @@ static inline int model_open(model *m, const char *path, const kv_options *o)
     for (i = 0; i < MODEL_NS; i++) {
         name = ns_name(i, &len);
         e = kv_namespace(m->h, name, len, NULL, 0, 1, &m->ns[i]);
-        if (e != KV_OK) {
-            model_close(m);
-            return e;
-        }
         if (!m->space[i].there && kv_rev(m->h) > m->rev) {
             m->space[i].there = 1;
             m->rev++;
+        }
+        if (e != KV_OK) {
+            model_close(m);
+            return e;
         }
     }
     return KV_OK;
