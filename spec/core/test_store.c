@@ -1015,6 +1015,7 @@ static void refreshing(const char *path)
     }
     CHECK(bad == 0 && worst <= 2);
     CHECK(stats_of(h).keys == 1 && sound(h));
+    CHECK(kv_expire(ns, "sid", 3, w.ttl) == KV_OK);
     clock_is(wall + w.ttl - 1);
     tick_all(h);
     CHECK(is(ns, "sid", "session"));
@@ -1430,6 +1431,7 @@ static void reading_only(void)
         refuses_writes(m->h, m->ns[0]);
         model_close(m);
         model_clear(m);
+        free(m);
         check_exit(check_failures ? 1 : 0);
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
@@ -1448,7 +1450,7 @@ static void salvaging(void)
     kv_ns *ns;
     kv_record r;
     int fd, i, lost = 0, wrong = 0, was;
-    char byte;
+    char byte = 0;
     uint64_t rev;
 
     snprintf(path, sizeof path, "%s", at("damaged"));
