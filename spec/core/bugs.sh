@@ -39,6 +39,10 @@ list() {
 END
 }
 
+# What a test that crashes leaves behind goes with this directory.
+TMPDIR=$(mktemp -d "${TMPDIR:-/dev/shm}/bugs-XXXXXX" 2>/dev/null || mktemp -d) || exit 1
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 KV_SHORT=1
 KV_ROUNDS=30
 export KV_SHORT KV_ROUNDS
