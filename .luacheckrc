@@ -9,3 +9,4 @@ files["spec/**/*_spec.lua"].std = "max+busted"
 files["bench"].std = "lua54"
 files["rockspec"].std = "+rockspec"
 files["rockspec/*.rockspec"].std = "+rockspec"
+files["examples/embed/script.lua"] = { globals = { "STORE" } }

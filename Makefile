@@ -49,11 +49,23 @@ run: | deps-run
 	@LUA_PATH="./lua/?.lua;./lua/?/init.lua;$$LUA_PATH;;" \
 	  LUA_CPATH="./build/$(notdir $(LUA))/?.so;$$LUA_CPATH;;" $(LUA) examples/tour/main.lua
 
-install: build/lua$(LUA_VERSION)/kv/core.so
-	install -d $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)/kv
-	install -m 755 $< $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)/kv/core.so
+# The version is said once, in kv.h.
+VERSION := $(shell sed -n 's/^.define KV_VERSION *"\(.*\)"/\1/p' csrc/kv.h)
+to      := $(DESTDIR)$(PREFIX)
+
+install: build/lua$(LUA_VERSION)/kv/core.so build/lua$(LUA_VERSION)/libkv.a
+	install -d $(to)/lib/lua/$(LUA_VERSION)/kv $(to)/lib/pkgconfig $(to)/include
+	install -m 755 $< $(to)/lib/lua/$(LUA_VERSION)/kv/core.so
 	cd lua && find . -name '*.lua' -exec install -D -m 644 {} \
 	  $(abspath $(DESTDIR)$(PREFIX))/share/lua/$(LUA_VERSION)/{} \;
+	install -m 644 csrc/kv.h $(to)/include/kv.h
+	install -m 644 build/lua$(LUA_VERSION)/libkv.a $(to)/lib/libkv.a
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' mk/kv.pc.in >$(to)/lib/pkgconfig/kv.pc
+
+# The rockspec of the release is the other one with a version and a tag; `make lint` compares.
+rockspec:
+	@sed -e 's|"scm-1"|"$(VERSION)-1"|' -e 's|^\( *\)url = .*|&\n\1tag = "v$(VERSION)",|' \
+	  rockspec/kv-scm-1.rockspec >rockspec/kv-$(VERSION)-1.rockspec
 
 clean:
 	rm -rf build
@@ -73,10 +85,11 @@ help:
 	@echo "torture     the long tests (spec/core/long_*) bug       C tests of a build broken on purpose, BUG=n"
 	@echo "bench       BENCH=\"$(BENCH)\" KEYS=$(KEYS) ROUNDS=$(ROUNDS)"
 	@echo "lint        luacheck, clang-format, gcc and clang warnings, layers, exports, rockspec"
+	@echo "test-hosts  the examples in their real hosts, and the rock; HOSTS=\"$(HOSTS)\""
 	@echo "deps        install what is missing (Debian)  install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) LUA_VERSION=$(LUA_VERSION)"
 	@echo "variables   CC CLANG CFLAGS LUAS LUA LUA_INCDIR JOBS"
 
-.PHONY: all run install clean deps help
+.PHONY: all run install rockspec clean deps help
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:

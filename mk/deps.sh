@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what a target needs and this machine has not got:   mk/deps.sh build|run|test|lint|bench|all
+# Install what a target needs and this machine has not got:   mk/deps.sh build|run|test|lint|bench|hosts|all
 #
 # A need is "what proves it is there | Debian package". Nothing is fetched when nothing is missing,
 # so every target can ask first.
@@ -37,12 +37,22 @@ bench="$build
 lua5.4|lua5.4
 /usr/include/lmdb.h|liblmdb-dev
 /usr/include/sqlite3.h|libsqlite3-dev"
+hosts="$build
+lua5.1|lua5.1
+lua5.3|lua5.3
+lua5.4|lua5.4
+luajit|luajit2
+busted|lua-busted
+cjson:lua5.4|lua-cjson
+argparse:lua5.4|lua-argparse
+luarocks|luarocks
+pkg-config|pkgconf"
 all="$test
 $lint
 $bench
 $run
+$hosts
 valgrind|valgrind
-luarocks|luarocks
 libfuzzer|libclang-rt-dev"
 
 has() {
@@ -55,8 +65,8 @@ has() {
 }
 
 case ${1:-all} in
-build | run | test | lint | bench | all) eval "needs=\$${1:-all}" ;;
-*) echo "usage: $0 build|run|test|lint|bench|all" >&2 && exit 2 ;;
+build | run | test | lint | bench | hosts | all) eval "needs=\$${1:-all}" ;;
+*) echo "usage: $0 build|run|test|lint|bench|hosts|all" >&2 && exit 2 ;;
 esac
 
 missing=''

@@ -4,6 +4,8 @@
 #     core/*.o          the core, compiled once for all Luas
 #     <lua>/*.o         the binding, compiled for each Lua
 #     <lua>/kv/core.so  the module
+#     <lua>/libkv.a     the core and the binding, for a program that links them in; one that wants
+#                       the core alone gets nothing of Lua
 #     spec/*.o, bin/*   the C programs of spec/core, each linked with util*.c and the core
 
 incdir = $(if $(LUA_INCDIR),$(LUA_INCDIR),$(if $(filter luajit,$(1)),/usr/include/luajit-2.1,/usr/include/$(1)))
@@ -38,6 +40,10 @@ $(1)/$(4)/%.o: csrc/%.c
 $(1)/$(4)/kv/core.so: $$(BIND:%=$(1)/$(4)/%.o) $$(CORE:%=$(1)/core/%.o)
 	@mkdir -p $$(@D)
 	$(2) $(3) -shared -o $$@ $$^ $$(LDLIBS)
+
+$(1)/$(4)/libkv.a: $$(BIND:%=$(1)/$(4)/%.o) $$(CORE:%=$(1)/core/%.o)
+	@rm -f $$@
+	$(AR) rcs $$@ $$^
 
 endef
 

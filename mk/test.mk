@@ -7,11 +7,20 @@ FUZZ_SECONDS ?= 60
 asan_env := ASAN_OPTIONS=detect_leaks=1:abort_on_error=1:detect_stack_use_after_return=1 \
             UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 
+# The longest first: the specs on plain Lua take more time than any C program.
+TEST_JOBS := $(LUAS:%=specs-%) bugs $(TESTS)
+HOSTS     ?= $(filter-out lib,$(patsubst spec/hosts/%.sh,%,$(wildcard spec/hosts/*.sh)))
+
 test: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) test-build
-	@$(asan_env) JOBS=$(JOBS) LUAS="$(LUAS)" sh spec/run.sh $(TESTS)
+	@$(asan_env) JOBS=$(JOBS) sh spec/run.sh $(TEST_JOBS)
 
 test-build: all $(foreach lua,$(LUAS),build/test/$(lua)/kv/core.so) $(TESTS:%=build/asan/bin/%)
+
+# Each host of examples/ for real, and the rock; HOSTS="embed love" for some.
+test-hosts: deps-hosts
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all build/luajit/libkv.a build/lua5.4/libkv.a
+	@JOBS=$(JOBS) sh spec/run.sh $(HOSTS:%=host-%)
 
 check: deps-all
 	@$(MAKE) --no-print-directory lint
@@ -59,7 +68,7 @@ fuzz: deps-all
 torture: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(LONG:%=build/asan/bin/%) $(TESTS:%=build/asan/bin/%)
 	@for t in $(LONG); do echo "torture $$t"; $(asan_env) build/asan/bin/$$t || exit 1; done
-	KV_LONG=1 JOBS=$(JOBS) LUAS="$(LUAS)" $(asan_env) sh spec/run.sh $(TESTS)
+	KV_LONG=1 JOBS=$(JOBS) $(asan_env) sh spec/run.sh $(TEST_JOBS)
 
 # The C programs and a module with error number BUG built in: build/bug<n>/bin/*, and
 # build/bug<n>/lua5.4/kv/core.so. The tests of the tests (spec/core/bugs.sh) use it.
@@ -78,4 +87,4 @@ lint: deps-lint
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@CC="$(CC)" CLANG="$(CLANG)" LUAS="$(LUAS)" sh spec/lint/lint.sh
 
-.PHONY: test test-build check asan tsan valgrind fuzz torture bug bug-module coverage lint
+.PHONY: test test-build test-hosts check asan tsan valgrind fuzz torture bug bug-module coverage lint

@@ -1,8 +1,12 @@
 #!/bin/sh
-# Run C test programs and the specs, several at a time, and add up:   spec/run.sh [C test...]
+# Run jobs, several at a time, and add up:   spec/run.sh [job...]
+#
+# A job is the name of a C test program (test_log), specs-<lua>, bugs (the test of the tests) or
+# host-<name> (spec/hosts/<name>.sh). Without any: the specs on each of LUAS.
 #
 # Each job leaves build/log/<job>.log and build/log/<job>.sum ("passed failed"). A C program counts
-# as one, unless it says `N cases`; a spec counts each `it`. The last line is `N passed, N failed`.
+# or a host counts as one, unless it says `N cases`; a spec counts each `it`. The last line is
+# `N passed, N failed`.
 #
 # LUAS         the interpreters for the specs        JOBS        how many jobs at a time (2)
 # KV_FLAVOUR   test, asan: which build of the module; without: what users get
@@ -50,7 +54,10 @@ job() {
         set -- $([ $status = 0 ] && echo 1 0 || echo 0 1)
         ;;
     *)
-        timeout -k 5 "$limit" build/asan/bin/"$name" >"$out" 2>&1 </dev/null
+        case $name in
+        host-*) timeout -k 5 "$limit" sh "spec/hosts/${name#host-}.sh" >"$out" 2>&1 </dev/null ;;
+        *) timeout -k 5 "$limit" build/asan/bin/"$name" >"$out" 2>&1 </dev/null ;;
+        esac
         status=$?
         cases=$(sed -n 's/.*[^0-9]\([0-9][0-9]*\) cases.*/\1/p' "$out" | tail -n 1)
         set -- $([ $status = 0 ] && echo "${cases:-1}" 0 || echo 0 1)
@@ -74,12 +81,8 @@ if [ "${1:-}" = --job ]; then
 fi
 
 mkdir -p $log && rm -f $log/*.sum
-# The longest first: the specs on plain Lua take more time than any C program.
-{
-    ls spec/*_spec.lua >/dev/null 2>&1 && for lua in $LUAS; do echo "specs-$lua"; done
-    [ -f spec/core/bugs.sh ] && [ $# != 0 ] && echo bugs
-    [ $# != 0 ] && printf '%s\n' "$@"
-} >$log/jobs
+[ $# = 0 ] && set -- $(for lua in $LUAS; do echo "specs-$lua"; done)
+printf '%s\n' "$@" >$log/jobs
 xargs -P "$JOBS" -n 1 sh spec/run.sh --job <$log/jobs
 
 lost=0

@@ -28,4 +28,20 @@ pipe:close()
 for file in pairs(listed) do
   complain("%s lists %s, which is not there", path, file)
 end
+
+-- The release differs in its version and tag alone, and the version is that of kv.h.
+local function read(name)
+  local file = assert(io.open(name))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+local version = read("csrc/kv.h"):match '#define KV_VERSION "(.-)"'
+local release = ("rockspec/kv-%s-1.rockspec"):format(version)
+local expected = read(path):gsub('"scm%-1"', ('"%s-1"'):format(version))
+  :gsub("( *)url = [^\n]*", ('%%0\n%%1tag = "v%s",'):format(version))
+local ok, text = pcall(read, release)
+if not ok or text ~= expected then
+  complain("%s is not %s with a version and a tag: make rockspec", release, path)
+end
 os.exit(not bad)
