@@ -9,8 +9,71 @@
 #include "lua_kv.h"
 #include "lua_json.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* ---- whose mistake it was ------------------------------------------------ */
+
+/* Where the module's own Lua code is: see kv_lua_own. */
+static const char own_key = 0;
+
+void kv_lua_own(lua_State *L, int f)
+{
+    static const char main[] = "init.lua";
+    lua_Debug ar;
+    size_t len;
+
+    lua_pushvalue(L, f);
+    lua_getinfo(L, ">S", &ar);
+    len = strlen(ar.source);
+    if (len > sizeof main && strcmp(ar.source + len - (sizeof main - 1), main) == 0)
+        len -= sizeof main - 1;
+    lua_pushlstring(L, ar.source, len);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &own_key);
+}
+
+/* Pushes the position of the program's line that called us, or "" when C did (pcall, say). Lua code
+ * of our own in between is passed over: its lines help nobody, and say where we are installed. */
+static void push_caller(lua_State *L)
+{
+    lua_Debug ar;
+    const char *own;
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &own_key);
+    own = lua_tostring(L, -1);
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.what[0] == 't') /* a tail call, on 5.1 */
+            continue;
+        if (own != NULL && strncmp(ar.source, own, strlen(own)) == 0)
+            continue;
+        if (ar.currentline <= 0)
+            break;
+        lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+        lua_remove(L, -2);
+        return;
+    }
+    lua_pop(L, 1);
+    lua_pushliteral(L, "");
+}
+
+int kv_lua_error(lua_State *L, const char *format, ...)
+{
+    va_list args;
+
+    if (!lua_checkstack(L, 8)) {
+        lua_settop(L, 0);
+        lua_pushliteral(L, "stack overflow");
+        return lua_error(L);
+    }
+    push_caller(L);
+    va_start(args, format);
+    lua_pushvfstring(L, format, args);
+    va_end(args);
+    lua_concat(L, 2);
+    return lua_error(L);
+}
 
 /* ---- what is wrong with an argument ------------------------------------- */
 
@@ -48,8 +111,8 @@ int kv_lua_bad(lua_State *L, const char *what, const char *expected, int i)
     if (i < 0)
         i = lua_gettop(L) + i + 1;
     describe(L, i);
-    return luaL_error(L, "bad argument '%s': expected %s, got %s", what, expected,
-                      lua_tostring(L, -1));
+    return kv_lua_error(L, "bad argument '%s': expected %s, got %s", what, expected,
+                        lua_tostring(L, -1));
 }
 
 /* Lower case letters and digits only, so that expirationTtl and expiration_ttl are one word. */
@@ -217,15 +280,15 @@ static int unknown_option(lua_State *L, int i, const char *const *names)
     close = nearest(lua_tostring(L, i), names);
     describe(L, i);
     if (close != NULL)
-        return luaL_error(L, "unknown option %s: did you mean '%s'?", lua_tostring(L, -1), close);
+        return kv_lua_error(L, "unknown option %s: did you mean '%s'?", lua_tostring(L, -1), close);
     luaL_buffinit(L, &b);
     for (; *names != NULL; names++) {
         luaL_addstring(&b, *names);
         luaL_addstring(&b, names[1] != NULL ? ", " : "");
     }
     luaL_pushresult(&b);
-    return luaL_error(L, "unknown option %s (there are: %s)", lua_tostring(L, -2),
-                      lua_tostring(L, -1));
+    return kv_lua_error(L, "unknown option %s (there are: %s)", lua_tostring(L, -2),
+                        lua_tostring(L, -1));
 }
 
 /* ---- options ------------------------------------------------------------ */
@@ -240,7 +303,7 @@ int kv_lua_opts(lua_State *L, int i, const char *const *names, const char *hint)
         return kv_lua_bad(L, "options", hint != NULL ? hint : "a table", i);
     while (names[n] != NULL)
         n++;
-    luaL_checkstack(L, n + 10, "options");
+    kv_lua_stack(L, n + 10);
     base = lua_gettop(L) + 1;
     lua_settop(L, base + n);
     while (lua_next(L, i)) {
@@ -339,7 +402,7 @@ void kv_lua_number(lua_State *L, int i, const char *what, kv_value *v)
     }
     n = lua_tonumber(L, i);
     if (n != n || n - n != 0)
-        luaL_error(L, "%s: %s cannot be stored", what, n != n ? "NaN" : "an infinite number");
+        kv_lua_error(L, "%s: %s cannot be stored", what, n != n ? "NaN" : "an infinite number");
     /* Where all numbers are doubles the integral ones stand for integers, minus zero excepted. */
     if (!KV_LUA_INTEGERS && n >= -9007199254740992.0 && n <= 9007199254740992.0 &&
         (lua_Number)(int64_t)n == n && !(n == 0 && 1 / n < 0)) {
@@ -514,10 +577,10 @@ int kv_lua_value(lua_State *L, int i, const char *what, int as_json, kv_value *v
         return 0;
     case LUA_TNIL:
     case LUA_TNONE:
-        return luaL_error(L,
-                          "bad argument '%s': expected a value, got nil (delete removes a key, "
-                          "kv.null stores a null)",
-                          what);
+        return kv_lua_error(L,
+                            "bad argument '%s': expected a value, got nil (delete removes a key, "
+                            "kv.null stores a null)",
+                            what);
     case LUA_TLIGHTUSERDATA:
         if (lua_touserdata(L, i) == NULL) {
             v->type = KV_NULL;
@@ -686,14 +749,14 @@ int kv_lua_fail(lua_State *L, const kv_lua_call *c, int rc)
     char message[1024];
 
     if (rc == KV_ENOMEM)
-        return luaL_error(L, "not enough memory");
+        return kv_lua_error(L, "not enough memory");
     /* Copied, because pushing it may run a finalizer that fails in the core as well. */
     snprintf(message, sizeof message, "%s",
              c != NULL && c->guarded ? in_general(rc) : kv_message());
     if (message[0] == '\0')
         snprintf(message, sizeof message, "%s", in_general(rc));
     if (rc == KV_EINVAL)
-        return luaL_error(L, "%s", message);
+        return kv_lua_error(L, "%s", message);
     return kv_lua_fail_with(L, rc, message);
 }
 

@@ -7,6 +7,7 @@
  * way to any value can be read off the stack when a message needs it and costs nothing before.
  */
 #include "lua_json.h"
+#include "lua_kv.h"
 
 #include <string.h>
 
@@ -98,12 +99,14 @@ int kv_lua_array(lua_State *L)
         lua_settop(L, 0);
         lua_newtable(L);
     } else {
-        luaL_checktype(L, 1, LUA_TTABLE);
+        if (lua_type(L, 1) != LUA_TTABLE)
+            kv_lua_bad(L, "t", "a table", 1);
         lua_settop(L, 1);
         if (lua_getmetatable(L, 1)) {
             /* Replacing a class by the tag would break the program's object. */
             int tag = tag_of(L);
-            luaL_argcheck(L, tag != TAG_NONE, 1, "table has a metatable of its own");
+            if (tag == TAG_NONE)
+                kv_lua_error(L, "bad argument 't': the table has a metatable of its own");
             if (tag == TAG_ARRAY)
                 return 1;
         }
@@ -141,7 +144,7 @@ static struct buffer *push_buffer(lua_State *L, size_t size)
     struct buffer *b;
 
     if (size > (size_t)-1 - sizeof(*b))
-        luaL_error(L, "not enough memory");
+        kv_lua_error(L, "not enough memory");
     b = lua_newuserdata(L, sizeof(*b) + size);
     b->size = size;
     b->busy = 1;
@@ -303,7 +306,7 @@ static int refuse(struct encoder *e, const struct level *l, const char *what)
     luaL_Buffer b;
     size_t len;
 
-    luaL_checkstack(L, LUA_MINSTACK, "message");
+    kv_lua_stack(L, LUA_MINSTACK);
     luaL_buffinit(L, &b);
     luaL_addstring(&b, e->where);
     add_place(&b, L, l);
@@ -316,7 +319,7 @@ static int refuse(struct encoder *e, const struct level *l, const char *what)
         lua_concat(L, 3);
         place = lua_tostring(L, -1);
     }
-    return luaL_error(L, "%s: %s", place, what);
+    return kv_lua_error(L, "%s: %s", place, what);
 }
 
 /*
@@ -557,7 +560,7 @@ static void put_table(struct encoder *e, const struct level *up, int slot)
     if (slot >= e->root + 2 * KV_JSON_DEPTH)
         refuse_depth(e, up, slot);
     if ((slot - e->root) % 16 == 0)
-        luaL_checkstack(L, 16 + LUA_MINSTACK, "nested tables");
+        kv_lua_stack(L, 16 + LUA_MINSTACK);
     if (lua_getmetatable(L, slot))
         tag = tag_of(L);
     l.up = up;
@@ -581,7 +584,7 @@ const char *kv_lua_encode(lua_State *L, int idx, const char *where, size_t *len)
     struct buffer *b;
 
     idx = lua_absindex(L, idx);
-    luaL_checkstack(L, LUA_MINSTACK, "encode");
+    kv_lua_stack(L, LUA_MINSTACK);
     b = take_buffer(L);
     e.L = L;
     e.text = (char *)(b + 1);
@@ -602,7 +605,8 @@ int kv_lua_json_encode(lua_State *L)
     const char *text;
     size_t len;
 
-    luaL_checkany(L, 1);
+    if (lua_type(L, 1) == LUA_TNONE)
+        kv_lua_bad(L, "value", "a value", 1);
     lua_settop(L, 1);
     text = kv_lua_encode(L, 1, "value", &len);
     lua_pushlstring(L, text, len);
@@ -640,7 +644,7 @@ int kv_lua_decode(lua_State *L, const char *text, size_t len, kv_json_error *err
     int64_t i = 0;
     double d = 0;
 
-    luaL_checkstack(L, LUA_MINSTACK, "decode");
+    kv_lua_stack(L, LUA_MINSTACK);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &tag_key);
     kv_json_scan_init(&scan, text, len);
     count[0] = -2;
@@ -651,13 +655,13 @@ int kv_lua_decode(lua_State *L, const char *text, size_t len, kv_json_error *err
             continue;
         case KV_JSON_OBJECT:
             if (++depth % 8 == 0) /* a level takes two slots, the container and a key */
-                luaL_checkstack(L, 16 + LUA_MINSTACK, "nested arrays and objects");
+                kv_lua_stack(L, 16 + LUA_MINSTACK);
             lua_newtable(L);
             count[depth] = -1;
             continue;
         case KV_JSON_ARRAY:
             if (++depth % 8 == 0)
-                luaL_checkstack(L, 16 + LUA_MINSTACK, "nested arrays and objects");
+                kv_lua_stack(L, 16 + LUA_MINSTACK);
             lua_newtable(L);
             lua_pushvalue(L, top + 1);
             lua_setmetatable(L, -2);
@@ -725,7 +729,8 @@ int kv_lua_json_decode(lua_State *L)
     const char *text;
     size_t len;
 
-    luaL_checktype(L, 1, LUA_TSTRING); /* a number is not coerced */
+    if (lua_type(L, 1) != LUA_TSTRING) /* a number is not coerced */
+        kv_lua_bad(L, "text", "a string", 1);
     text = lua_tolstring(L, 1, &len);
     if (kv_lua_decode(L, text, len, &err) == KV_JSON_OK)
         return 1;

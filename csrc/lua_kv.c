@@ -137,41 +137,41 @@ kv_lua_owner *kv_lua_new_owner(lua_State *L)
 
 int kv_lua_misuse(lua_State *L, const char *name)
 {
-    return luaL_error(L, "use ns:%s(...), not ns.%s(...): the first argument is not a namespace",
-                      name, name);
+    return kv_lua_error(L, "use ns:%s(...), not ns.%s(...): the first argument is not a namespace",
+                        name, name);
 }
 
 int kv_lua_misuse_bound(lua_State *L, const char *name)
 {
-    return luaL_error(L, "use kv.%s(...), not kv:%s(...): a dot, not a colon", name, name);
+    return kv_lua_error(L, "use kv.%s(...), not kv:%s(...): a dot, not a colon", name, name);
 }
 
 int kv_lua_closed(lua_State *L, const kv_lua_call *c)
 {
     if (c->box == NULL)
-        return luaL_error(L, "this namespace is closed");
-    return luaL_error(L, "namespace '%s' is closed: its store was closed", c->box->name);
+        return kv_lua_error(L, "this namespace is closed");
+    return kv_lua_error(L, "namespace '%s' is closed: its store was closed", c->box->name);
 }
 
 /* The module's functions work on a store that is opened by the first of them. */
-int kv_lua_open_default(lua_State *L, kv_lua_handle *o)
+int kv_lua_open_default(lua_State *L, kv_lua_handle *o, int opener)
 {
     kv_lua_owner *s;
     int rc;
 
-    if (lua_type(L, lua_upvalueindex(3)) != LUA_TFUNCTION)
+    if (lua_type(L, opener) != LUA_TFUNCTION)
         return 0; /* finalized: kv_lua_live says so */
-    luaL_checkstack(L, 8, "kv");
-    lua_pushvalue(L, lua_upvalueindex(3));
+    kv_lua_stack(L, 8);
+    lua_pushvalue(L, opener);
     lua_call(L, 0, 3);
     s = kv_lua_to_owner(L, -3);
     if (s == NULL) {
         if (!lua_isnil(L, -1))
             return 3;
-        return luaL_error(L, "%s", lua_tostring(L, -2));
+        return kv_lua_error(L, "%s", lua_tostring(L, -2));
     }
     if (s->box == NULL || s->box->h == NULL)
-        return luaL_error(L, "the default store is closed");
+        return kv_lua_error(L, "the default store is closed");
     /* The function just called could have come here as well. */
     rc = o->box != NULL ? KV_OK : kv_lua_attach(o, s->box, "default", 7, NULL, 0, 1);
     if (rc != KV_OK)
@@ -217,8 +217,9 @@ static int ns_tostring(lua_State *L)
     return 1;
 }
 
-/* ns:bind(): a handle of its own on the same box, known to nobody but the closures. */
-static int ns_bind(lua_State *L)
+/* bind(ns): a table of the operations, and behind it the handle they work on, which is one of its
+ * own on the same box. */
+static int core_bind(lua_State *L)
 {
     kv_lua_call c;
     kv_lua_handle *o;
@@ -231,7 +232,8 @@ static int ns_bind(lua_State *L)
     c.box->refs++;
     lua_newtable(L);
     kv_lua_bind(L, lua_gettop(L), lua_gettop(L) - 1, 0);
-    return 1;
+    lua_insert(L, -2);
+    return 2;
 }
 
 /* array, encode and decode take a table as they please; the module itself must be a colon. */
@@ -273,7 +275,7 @@ static void put_bound(lua_State *L, const kv_lua_op *op, int t, int handle, int 
 
 void kv_lua_bind(lua_State *L, int t, int handle, int opener)
 {
-    luaL_checkstack(L, 8, "kv");
+    kv_lua_stack(L, 8);
     for (int i = 0; i < GROUPS; i++)
         put_bound(L, all_ops[i], t, handle, opener);
     put_bound(L, conversions, t, handle, 0);
@@ -284,13 +286,57 @@ void kv_lua_bind(lua_State *L, int t, int handle, int opener)
 
 /* ---- the module --------------------------------------------------------- */
 
+/* methods(): the table behind every namespace object. Operations written in Lua go in here. */
+static int core_methods(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, kv_lua_ns_meta);
+    lua_getfield(L, -1, "__index");
+    return 1;
+}
+
+/* expect(ns, name): raises unless ns is a namespace; returns whether it belongs to a bound table.
+ */
+static int core_expect(lua_State *L)
+{
+    kv_lua_call c;
+
+    kv_lua_method(L, &c, lua_tostring(L, 2));
+    lua_pushboolean(L, c.guarded);
+    return 1;
+}
+
+/* ready(handle, opener): true once the default store is open, or nil, message, code. */
+static int core_ready(lua_State *L)
+{
+    kv_lua_handle *o = lua_touserdata(L, 1);
+    int n = o->box == NULL ? kv_lua_open_default(L, o, 2) : 0;
+
+    if (n != 0)
+        return n;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* raise(message): an error that blames the program's line; misuse(name): that of a colon. */
+static int core_raise(lua_State *L)
+{
+    return kv_lua_error(L, "%s", lua_tostring(L, 1));
+}
+
+static int core_misuse(lua_State *L)
+{
+    return kv_lua_misuse_bound(L, lua_tostring(L, 1));
+}
+
 /* install(module, opener): what of the module is written in C. `opener` returns the default store,
- * or nil, message, code, or nil, message when that is the caller's mistake. */
+ * or nil, message, code, or nil, message when that is the caller's mistake. Returns the handle that
+ * the operations work on. */
 static int core_install(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 2);
+    kv_lua_own(L, 2);
     kv_lua_new_handle(L);
     kv_lua_bind(L, 1, 3, 2);
     lua_pushliteral(L, "open");
@@ -300,7 +346,7 @@ static int core_install(lua_State *L)
     lua_pushliteral(L, "_VERSION");
     lua_pushstring(L, kv_version());
     lua_rawset(L, 1);
-    return 0;
+    return 1;
 }
 
 #ifdef KV_TEST
@@ -378,9 +424,6 @@ static void ns_setup(lua_State *L)
             lua_pushcclosure(L, op->method, 1);
             lua_setfield(L, -2, op->name);
         }
-    lua_pushvalue(L, -2);
-    lua_pushcclosure(L, ns_bind, 1);
-    lua_setfield(L, -2, "bind");
     lua_setfield(L, -2, "__index");
     lua_rawsetp(L, LUA_REGISTRYINDEX, kv_lua_ns_meta);
 }
@@ -390,6 +433,12 @@ KV_API int luaopen_kv_core(lua_State *L);
 int luaopen_kv_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"install", core_install},
+                                         {"methods", core_methods},
+                                         {"bind", core_bind},
+                                         {"expect", core_expect},
+                                         {"ready", core_ready},
+                                         {"raise", core_raise},
+                                         {"misuse", core_misuse},
                                          {"check_open", kv_lua_check_open},
 #ifdef KV_TEST
                                          {"test_clock", core_test_clock},

@@ -79,7 +79,7 @@ kv_lua_owner *kv_lua_new_owner(lua_State *L);
 /* The slow parts of the two below. */
 int kv_lua_misuse(lua_State *L, const char *name);
 int kv_lua_misuse_bound(lua_State *L, const char *name);
-int kv_lua_open_default(lua_State *L, kv_lua_handle *o);
+int kv_lua_open_default(lua_State *L, kv_lua_handle *o, int opener);
 int kv_lua_closed(lua_State *L, const kv_lua_call *c);
 
 /* A method. luaL_checkudata would look the metatable up by name for every call, at half the price
@@ -104,7 +104,7 @@ static inline int kv_lua_bound(lua_State *L, kv_lua_call *c, const char *name)
 
     if (lua_type(L, 1) == LUA_TTABLE && lua_rawequal(L, 1, lua_upvalueindex(2)))
         kv_lua_misuse_bound(L, name);
-    if (o->box == NULL && (n = kv_lua_open_default(L, o)) != 0)
+    if (o->box == NULL && (n = kv_lua_open_default(L, o, lua_upvalueindex(3))) != 0)
         return n;
     c->box = o->box;
     c->arg = 1;
@@ -156,6 +156,18 @@ int kv_lua_check_open(lua_State *L);   /* raises what open would raise, opens no
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 
 /* ---- lua_args.c: arguments and results ---------------------------------- */
+
+/* Raises a message that begins with the position of the program's line that called the module,
+ * whether C or Lua of ours lies between. %s, %d as lua_pushfstring. */
+int kv_lua_error(lua_State *L, const char *format, ...);
+/* Takes the Lua function at f for one of init.lua: its directory is where our Lua code is. */
+void kv_lua_own(lua_State *L, int f);
+/* Room for n more values on the stack; raises. */
+static inline void kv_lua_stack(lua_State *L, int n)
+{
+    if (!lua_checkstack(L, n))
+        kv_lua_error(L, "stack overflow");
+}
 
 /* Raises "bad argument 'what': expected ..., got ..." for the value at i. */
 int kv_lua_bad(lua_State *L, const char *what, const char *expected, int i);

@@ -300,7 +300,7 @@ typedef struct walk {
 static int raise_failure(lua_State *L, const kv_lua_call *c, int rc)
 {
     kv_lua_fail(L, c, rc);
-    return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+    return kv_lua_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
 }
 
 /* Upvalues: the handle, the walk. What is passed to it (state and control of `for`) is not looked
@@ -332,7 +332,7 @@ static int pairs_next(lua_State *L)
     w->o.limit -= w->o.limit > 0;
     lua_pushlstring(L, key, r.key_len);
     if (kv_lua_push(L, &r.value, KV_LUA_PLAIN) != 1)
-        return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+        return kv_lua_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
     return 2;
 }
 
@@ -351,7 +351,7 @@ static int make_pairs(lua_State *L, const kv_lua_call *c, int handle)
     int rc;
 
     if (read_range(L, c, range_names, -1, &o) != 0)
-        return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+        return kv_lua_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
     lua_pushvalue(L, handle);
     w = align(lua_newuserdata(L, sizeof *w + kv_iter_size() + 30));
     w->o = o;
@@ -382,7 +382,7 @@ static int bound_pairs(lua_State *L)
     kv_lua_call c;
 
     if (kv_lua_bound(L, &c, "pairs") != 0)
-        return luaL_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
+        return kv_lua_error(L, "%s (%s)", lua_tostring(L, -2), lua_tostring(L, -1));
     return make_pairs(L, &c, lua_upvalueindex(1));
 }
 

@@ -30,7 +30,7 @@ static int read_keys(lua_State *L, const kv_lua_call *c, int *n)
     lua_pushnil(L);
     for (int i = 0; i < *n; i++) {
         if (!lua_next(L, c->arg))
-            return luaL_error(L, "bad argument 'keys': the array has a hole");
+            return kv_lua_error(L, "bad argument 'keys': the array has a hole");
         if (lua_type(L, -2) != LUA_TNUMBER)
             return kv_lua_bad(L, "keys", "an array, no other entries", -2);
         lua_pop(L, 1);
@@ -127,7 +127,7 @@ static int op_delete_prefix(lua_State *L, const kv_lua_call *c)
         return kv_lua_bad(L, "prefix", "a string", c->arg);
     prefix = lua_tolstring(L, c->arg, &len);
     if (len == 0)
-        return luaL_error(L, "bad argument 'prefix': an empty prefix is everything: use clear");
+        return kv_lua_error(L, "bad argument 'prefix': an empty prefix is everything: use clear");
     if (len > KV_MAX_KEY) { /* no key is that long */
         lua_pushinteger(L, 0);
         return 1;
@@ -166,7 +166,7 @@ static int add_item(lua_State *L, batch *b, int k, int v, int base, const char *
     char name[KV_MAX_KEY + 16];
 
     if (b->n == b->room)
-        return luaL_error(L, "bad argument 'items': the table was changed meanwhile");
+        return kv_lua_error(L, "bad argument 'items': the table was changed meanwhile");
     snprintf(name, sizeof name, *what != '\0' ? "%s.key" : "%skey", what);
     if ((n = kv_lua_key(L, k, name, &item->key, &item->len)) != 0)
         return n;
@@ -256,15 +256,15 @@ static int op_put_many(lua_State *L, const kv_lua_call *c)
         return n;
     numbers = measure(L, c->arg, &b.room);
     if (numbers != 0 && ((size_t)numbers != b.room || lua_rawlen(L, c->arg) != b.room))
-        return luaL_error(L,
-                          "bad argument 'items': expected a list without holes, or a table whose "
-                          "keys are strings");
+        return kv_lua_error(L,
+                            "bad argument 'items': expected a list without holes, or a table whose "
+                            "keys are strings");
     if (b.room == 0) {
         kv_lua_live(L, c);
         lua_pushinteger(L, 0);
         return 1;
     }
-    luaL_checkstack(L, 24, "put_many");
+    kv_lua_stack(L, 24);
     b.items = lua_newuserdata(L, b.room * sizeof *b.items);
     lua_newtable(L);
     b.anchor = lua_gettop(L);

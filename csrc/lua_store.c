@@ -61,8 +61,8 @@ static const char *read_path(lua_State *L, const char *what)
         kv_lua_bad(L, what, "a path or \":memory:\"", 1);
     path = lua_tolstring(L, 1, &len);
     if (len == 0 || strlen(path) != len)
-        luaL_error(L, "bad argument '%s': expected a path, got %s", what,
-                   len == 0 ? "an empty string" : "one with a byte 0 in it");
+        kv_lua_error(L, "bad argument '%s': expected a path, got %s", what,
+                     len == 0 ? "an empty string" : "one with a byte 0 in it");
     return path;
 }
 
@@ -154,8 +154,8 @@ static kv_lua_owner *self(lua_State *L, const char *name)
 
     if (o == NULL || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1)) ||
         lua_rawlen(L, 1) != sizeof *o)
-        luaL_error(L, "use store:%s(...), not store.%s(...): the first argument is not a store",
-                   name, name);
+        kv_lua_error(L, "use store:%s(...), not store.%s(...): the first argument is not a store",
+                     name, name);
     lua_pop(L, 1);
     return o;
 }
@@ -164,7 +164,7 @@ static kv_lua_owner *self(lua_State *L, const char *name)
 static kv *live(lua_State *L, kv_lua_owner *o)
 {
     if (o->box == NULL || o->box->h == NULL)
-        luaL_error(L, "the store is closed");
+        kv_lua_error(L, "the store is closed");
     return o->box->h;
 }
 
@@ -177,9 +177,9 @@ static int read_name(lua_State *L, int i, const char **name, size_t *len)
         return kv_lua_bad(L, "name", expected, i);
     *name = lua_tolstring(L, i, len);
     if (*len == 0)
-        return luaL_error(L, "bad argument 'name': expected %s, got an empty one", expected);
+        return kv_lua_error(L, "bad argument 'name': expected %s, got an empty one", expected);
     if ((*name)[0] == '\0')
-        return luaL_error(L, "bad argument 'name': names that begin with byte 0 are reserved");
+        return kv_lua_error(L, "bad argument 'name': names that begin with byte 0 are reserved");
     if (*len > KV_MAX_NAME)
         return kv_lua_fail_with(L, KV_ETOOBIG, "a namespace's name has at most 255 bytes");
     return 0;
@@ -379,8 +379,8 @@ static int store_backup(lua_State *L)
         return kv_lua_bad(L, "dir", "the path of a directory", 2);
     dir = lua_tolstring(L, 2, &len);
     if (len == 0 || strlen(dir) != len)
-        return luaL_error(L, "bad argument 'dir': expected the path of a directory, got %s",
-                          len == 0 ? "an empty string" : "one with a byte 0 in it");
+        return kv_lua_error(L, "bad argument 'dir': expected the path of a directory, got %s",
+                            len == 0 ? "an empty string" : "one with a byte 0 in it");
     rc = kv_backup(live(L, o), dir, &records);
     if (rc != KV_OK)
         return kv_lua_fail(L, NULL, rc);

@@ -72,10 +72,17 @@ end
 
 -- A facade of its own: with another core, or with a default store that nobody chose yet.
 function helper.facade(core)
-  local before, core_before = package.loaded["kv"], package.loaded["kv.core"]
-  package.loaded["kv"], package.loaded["kv.core"] = nil, core or core_before
+  local before = {}
+  for name, module in pairs(package.loaded) do
+    if name == "kv" or name:match("^kv%.") then before[name] = module end
+  end
+  for name in pairs(before) do package.loaded[name] = nil end
+  package.loaded["kv.core"] = core or before["kv.core"]
   local facade = require "kv"
-  package.loaded["kv"], package.loaded["kv.core"] = before, core_before
+  for name in pairs(package.loaded) do
+    if name:match("^kv%.") then package.loaded[name] = nil end
+  end
+  for name, module in pairs(before) do package.loaded[name] = module end
   return facade
 end
 
@@ -180,13 +187,8 @@ end
 local interpreter
 do
   local i = 0
-  while arg and arg[i - 1] do i = i - 1 end
-  interpreter = arg and arg[i]
-  if not interpreter then -- 5.1 sets `arg` only after -e
-    local pipe = assert(io.popen("readlink /proc/$PPID/exe"))
-    interpreter = pipe:read("*l")
-    pipe:close()
-  end
+  while arg[i - 1] do i = i - 1 end
+  interpreter = arg[i]
 end
 
 -- Runs Lua code in a process of its own, with this one's module, and returns what it wrote.

@@ -22,14 +22,14 @@ limit=${TEST_TIMEOUT:-540}
 log=build/log
 export LUAS JOBS KV_FLAVOUR="${KV_FLAVOUR:-}" KV_PRELOAD="${KV_PRELOAD:-}" KV_PREFIX="${KV_PREFIX:-}"
 
-# One Lua's specs. busted's own launcher is skipped so that KV_PREFIX can stand before the Lua.
+# One Lua's specs, without the launcher of busted so that KV_PREFIX can stand before the Lua.
 specs() {
     lua=$1
     dir=build${KV_FLAVOUR:+/$KV_FLAVOUR}
     LUA_PATH="./lua/?.lua;./lua/?/init.lua;./spec/?.lua;;" \
         LUA_CPATH="./$dir/$lua/?.so;;" KV_TEST_CPATH="./build/${KV_FLAVOUR:-test}/$lua/?.so" \
-        LD_PRELOAD="$KV_PRELOAD" timeout -k 5 "$limit" $KV_PREFIX "$lua" -e 'require "busted.runner" { standalone = false }' \
-        /dev/null -o plainTerminal ${KV_SPECS:-spec}
+        LD_PRELOAD="$KV_PRELOAD" timeout -k 5 "$limit" $KV_PREFIX "$lua" spec/start.lua \
+        -o plainTerminal ${KV_SPECS:-spec}
 }
 
 # "3 successes / 1 failure / 0 errors / 0 pending : ..." -> "3 1"; nothing printed -> "0 1".

@@ -7,6 +7,7 @@
 -- call opens it.
 
 local core = require "kv.core"
+local ops = require "kv.ops"
 
 ---@type kv
 local kv = {}
@@ -44,7 +45,7 @@ local function default_store()
   return store
 end
 
-core.install(kv, default_store)
+ops.fill(kv, core.install(kv, default_store), default_store)
 open = kv.open
 
 ---Choose the default store. Opens nothing; raises once another one is in use.
