@@ -61,6 +61,15 @@ install: build/lua$(LUA_VERSION)/kv/core.so build/lua$(LUA_VERSION)/libkv.a
 	install -m 644 csrc/kv.h $(to)/include/kv.h
 	install -m 644 build/lua$(LUA_VERSION)/libkv.a $(to)/lib/libkv.a
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' mk/kv.pc.in >$(to)/lib/pkgconfig/kv.pc
+	install -d $(to)/bin $(to)/share/man/man1 $(dir $(completions:%=$(to)/share/%))
+	sed '1s|lua[0-9.]*$$|lua$(LUA_VERSION)|' bin/kv >$(to)/bin/kv && chmod 755 $(to)/bin/kv
+	install -m 644 docs/kv.1 $(to)/share/man/man1/kv.1
+	$(foreach file,$(completions),lua$(LUA_VERSION) -e \
+	  'io.write(dofile("lua/kv/cli/scripts.lua")["$(firstword $(subst /, ,$(subst -, ,$(file))))"])' \
+	  >$(to)/share/$(file) &&) true
+
+# Where the shells look, below share/; each path begins with the name of its shell.
+completions := bash-completion/completions/kv zsh/site-functions/_kv fish/vendor_completions.d/kv.fish
 
 # The rockspec of the release is the other one with a version and a tag; `make lint` compares.
 rockspec:

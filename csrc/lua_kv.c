@@ -456,5 +456,7 @@ int luaopen_kv_core(lua_State *L)
     }
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
+    kv_lua_term(L);
+    lua_setfield(L, -2, "term");
     return 1;
 }

@@ -155,6 +155,8 @@ int kv_lua_open(lua_State *L);         /* open(path, opts); upvalue 1: the modul
 int kv_lua_check_open(lua_State *L);   /* raises what open would raise, opens nothing */
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 
+void kv_lua_term(lua_State *L); /* lua_term.c: pushes the table kv.core.term */
+
 /* ---- lua_args.c: arguments and results ---------------------------------- */
 
 /* Raises a message that begins with the position of the program's line that called the module,

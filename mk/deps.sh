@@ -26,6 +26,9 @@ luajit|luajit2
 busted|lua-busted
 cjson:lua5.4|lua-cjson
 argparse:lua5.4|lua-argparse
+script|bsdutils
+zsh|zsh
+fish|fish
 /usr/share/iso-codes/json/iso_639-3.json|iso-codes"
 lint="$build
 lua5.4|lua5.4

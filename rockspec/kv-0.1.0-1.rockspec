@@ -19,6 +19,7 @@ supported_platforms = { "linux" }
 dependencies = {
   "lua >= 5.1, < 5.5",
   "lua-cjson",
+  "argparse", -- only the command line needs it
 }
 test_dependencies = {
   "busted",
@@ -60,10 +61,14 @@ build = {
         "csrc/lua_many.c",
         "csrc/lua_ns.c",
         "csrc/lua_store.c",
+        "csrc/lua_term.c",
       },
       incdirs = { "csrc" },
       libraries = { "pthread" },
     },
+  },
+  install = {
+    bin = { kv = "bin/kv" },
   },
 }
 test = {

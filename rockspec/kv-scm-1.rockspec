@@ -18,6 +18,7 @@ supported_platforms = { "linux" }
 dependencies = {
   "lua >= 5.1, < 5.5",
   "lua-cjson",
+  "argparse", -- only the command line needs it
 }
 test_dependencies = {
   "busted",
@@ -59,10 +60,14 @@ build = {
         "csrc/lua_many.c",
         "csrc/lua_ns.c",
         "csrc/lua_store.c",
+        "csrc/lua_term.c",
       },
       incdirs = { "csrc" },
       libraries = { "pthread" },
     },
+  },
+  install = {
+    bin = { kv = "bin/kv" },
   },
 }
 test = {

@@ -189,6 +189,7 @@ do
   local i = 0
   while arg[i - 1] do i = i - 1 end
   interpreter = arg[i]
+  helper.interpreter = interpreter
 end
 
 -- Runs Lua code in a process of its own, with this one's module, and returns what it wrote.

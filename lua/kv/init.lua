@@ -7,6 +7,7 @@
 -- call opens it.
 
 local core = require "kv.core"
+local default_path = require "kv.default"
 local ops = require "kv.ops"
 
 ---@type kv
@@ -16,26 +17,10 @@ local open -- kv.open, whatever a program puts there later
 local chosen, chosen_opts -- by kv.use
 local store, store_path   -- open
 
--- What an empty variable means is nothing, as in a shell's ${X:-}.
-local function env(name)
-  local value = os.getenv(name)
-  return value ~= "" and value or nil
-end
-
--- The same order as the command line's, so that a shell and a script meet.
-local function default_path()
-  if chosen then return chosen end
-  if env "KV_STORE" then return env "KV_STORE" end
-  local data = env "XDG_DATA_HOME"
-  if data and data:sub(1, 1) == "/" then return data .. "/kv/default" end
-  local home = env "HOME"
-  return home and home .. "/.local/share/kv/default"
-end
-
 -- Called from C by the first operation: the store, or nil, message, code, or nil, message.
 local function default_store()
   if store then return store end
-  local path = default_path()
+  local path = chosen or default_path()
   if not path then
     return nil, "no default store: call kv.use(path), or set KV_STORE or HOME"
   end

@@ -49,7 +49,7 @@ for compiler in "$CC" "$CLANG"; do
 done
 
 check 'clang-format' clang-format --dry-run -Werror csrc/*.[ch] $(ls bench/*.[ch] spec/core/*.[ch] examples/*/*.c)
-check 'luacheck' luacheck -q --no-color .
+check 'luacheck' luacheck -q --no-color . bin/kv
 check 'layers' sh spec/lint/layers.sh
 check 'symbols' sh spec/lint/symbols.sh
 check 'rockspec' lua5.4 spec/lint/rockspec.lua

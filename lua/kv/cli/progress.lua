@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: MIT
+--
+-- progress.lua - long work: a bar with rate and time left on standard error, when that is a
+-- terminal, and Ctrl-C, which ends the work between two steps.
+
+local failure = require "kv.cli.failure"
+local output = require "kv.cli.output"
+local term = require "kv.core".term
+
+local progress = {}
+
+local DELAY = 0.4 -- seconds: shorter work shows no bar
+local EVERY = 0.1
+
+local Bar = {}
+Bar.__index = Bar
+
+local function draw(bar, now)
+  local elapsed = now - bar.began
+  local rate = elapsed > 0 and bar.done / elapsed or 0
+  local text = ("%s/s"):format(bar.unit == "bytes" and output.bytes(rate) or output.count(rate))
+  if not bar.total then
+    local done = bar.unit == "bytes" and output.bytes(bar.done) or output.count(bar.done)
+    text = ("%s %s  %s"):format(bar.label, done, text)
+  else
+    local share = bar.total > 0 and math.min(1, bar.done / bar.total) or 1
+    local left = rate > 0 and ("  %s left"):format(
+      output.duration(math.max(0, bar.total - bar.done) / rate)) or ""
+    text = ("%s%s"):format(text, left)
+    local room = bar.columns - #bar.label - #text - 10
+    if room >= 5 then
+      local on, off = output.bar(share, math.min(room, 40))
+      text = output.paint(on, "bar", 2) .. output.paint(off, "faint", 2) .. "  " .. text
+    end
+    text = ("%s %3.0f%% %s"):format(bar.label, share * 100, text)
+  end
+  io.stderr:write("\r", text, "\27[K")
+  io.stderr:flush()
+  bar.drawn = now
+end
+
+-- done: how much of the total, in all. Raises when the user asked to stop.
+function Bar:at(done)
+  self.done = done
+  if term.asked() then failure.signal(term.asked(), "interrupted") end
+  if not self.columns then return end
+  local now = term.clock()
+  if now - (self.drawn or self.began + DELAY - EVERY) >= EVERY then draw(self, now) end
+end
+
+local function ended(bar, ok, ...)
+  if bar.drawn then
+    io.stderr:write("\r\27[K")
+    io.stderr:flush()
+  end
+  term.signals(false)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- Results of f(bar). total: nil when nobody knows. unit: "bytes", or anything else for a count.
+function progress.run(label, total, unit, f)
+  local bar = setmetatable({
+    label = label, total = total, unit = unit, done = 0, began = term.clock(),
+    columns = os.getenv "TERM" ~= "dumb" and term.columns(2) or nil,
+  }, Bar)
+  term.signals(true)
+  return ended(bar, pcall(f, bar))
+end
+
+return progress

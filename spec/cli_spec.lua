@@ -1,0 +1,574 @@
+-- SPDX-License-Identifier: MIT
+--
+-- cli_spec.lua - the command line, through a real shell and a real pseudo-terminal.
+
+local kv = require "kv"
+local helper = require "helper"
+
+local quote = helper.quote
+
+-- A shell --------------------------------------------------------------------------------------
+
+local function slurp(path)
+  local file = assert(io.open(path, "rb"))
+  local bytes = file:read "*a"
+  file:close()
+  return bytes
+end
+
+local STATS = "stats\tShow what the store holds and how full it is.\n"
+
+local dir, path -- of files, and of the store, of this test
+
+-- Writes the script that a shell is to run: `kv` stands for the program. Returns its path.
+local function script(command, env)
+  local settings = { KV_STORE = path, NO_COLOR = "", LC_ALL = "C.UTF-8", TERM = "xterm" }
+  for name, value in pairs(env or {}) do settings[name] = value end
+  local lines = {}
+  for name, value in pairs(settings) do
+    lines[#lines + 1] = ("export %s=%s"):format(name, quote(value))
+  end
+  lines[#lines + 1] = ('kv() { %s bin/kv "$@"; }'):format(quote(helper.interpreter))
+  lines[#lines + 1] = command
+  helper.write_file(dir .. "/script", table.concat(lines, "\n") .. "\n")
+  return dir .. "/script"
+end
+
+-- What the command writes to standard output and error, and its status as a shell sees it.
+local function sh(command, env)
+  os.execute(("bash %s >%s/out 2>%s/err </dev/null; echo $? >%s/status")
+    :format(script(command, env), dir, dir, dir))
+  return {
+    out = slurp(dir .. "/out"), err = slurp(dir .. "/err"),
+    status = tonumber(slurp(dir .. "/status")),
+  }
+end
+
+-- The same on a pseudo-terminal: everything it shows, as bytes. keys: a shell command that types.
+local function tty(command, env, keys)
+  local typing = keys and ("{ %s; } |"):format(keys) or "</dev/null"
+  os.execute(("%s script -qec 'bash %s' /dev/null >%s/out 2>&1; echo $? >%s/status"):format(
+    typing, script(command, env), dir, dir))
+  local shown = slurp(dir .. "/out"):gsub("\r\n", "\n")
+  return { out = shown, status = tonumber(slurp(dir .. "/status")) }
+end
+
+local function plain(text)
+  return (text:gsub("\27%[[%d;]*[mK]", ""))
+end
+
+local function says(words, text)
+  assert(text:find(words, 1, true), ("%q is not in: %s"):format(words, text))
+end
+
+-- Status 0 and nothing on standard error.
+local function ok(command, env)
+  local r = sh(command, env)
+  assert.equal("", r.err)
+  assert.equal(0, r.status)
+  return r.out
+end
+
+-- Nothing on standard output, words on standard error.
+local function no(status, words, command, env)
+  local r = sh(command, env)
+  assert.equal("", r.out)
+  says(words, r.err)
+  assert(r.err:find "^kv: " or r.err:find "\nkv: ", r.err)
+  assert.is_nil(r.err:find("traceback", 1, true))
+  assert.equal(status, r.status)
+end
+
+-- Looks into the store from this process.
+local function peek(f)
+  local store = assert(kv.open(path, { create = false }))
+  local result = f(store)
+  assert(store:check())
+  store:close()
+  return result
+end
+
+-- The program is the same on every Lua, and a process for each line takes its time: the other Luas
+-- get the tests of what goes into the module and comes out of it.
+local whole = helper.interpreter:find "lua5.4" or os.getenv "KV_LONG"
+local function describe_once(title, body)
+  if whole then describe(title, body) end
+end
+
+describe("kv on the command line", function()
+  if not pcall(require, "argparse") then
+    pending("needs argparse")
+    return
+  end
+
+  before_each(function()
+    path = helper.path(true)
+    dir = path:match "^(.*)/"
+  end)
+  teardown(helper.sweep)
+
+  describe_once("init, namespaces and drop", function()
+    it("make, list and remove a namespace", function()
+      assert.equal("", ok "kv init prefs 'User preferences'")
+      ok "kv init other"
+      local time = "[%d.]+"
+      assert.truthy(ok "kv namespaces":match("^other\t0\t0\t" .. time .. "\t\n" ..
+        "prefs\t0\t0\t" .. time .. "\tUser preferences\n$"))
+      assert.equal(ok "kv namespaces", ok "kv list")
+      ok "kv set prefs a 1; kv set prefs b 2"
+      assert.equal("2 keys dropped\n", ok "kv drop prefs")
+      assert.is_nil(ok "kv list":find "prefs")
+      no(1, "prefs", "kv drop prefs")
+    end)
+
+    it("init keeps what is there and takes a new description", function()
+      ok "kv init ns one; kv set ns k v; kv init ns; kv init ns two"
+      peek(function(store)
+        assert.equal("two", store:namespaces()[1].description)
+        assert.equal("v", store:namespace("ns"):get "k")
+      end)
+    end)
+
+    it("namespaces --json is for programs", function()
+      ok "kv init ns what"
+      local list = assert(kv.decode(ok "kv namespaces --json"))
+      assert.equal("ns", list[1].name)
+      assert.equal("what", list[1].description)
+      assert.equal(0, list[1].keys)
+    end)
+  end)
+
+  describe("set and get", function()
+    it("keep text byte for byte, and add nothing in a pipe", function()
+      ok "kv set default theme dark"
+      assert.equal("dark", ok "kv get default theme")
+      ok "kv set default doc '{\"a\": 1}'"
+      assert.equal('{"a": 1}', ok "kv get default doc")
+      assert.equal("string", type(peek(function(s) return s:namespace "default":get "doc" end)))
+      ok "kv set default empty ''"
+      assert.equal("", ok "kv get default empty")
+      ok "kv set default n 5"
+      assert.equal("5", peek(function(s) return s:namespace "default":get "n" end))
+    end)
+
+    it("--json stores what the text spells, a document as it is spelled", function()
+      ok [[kv set d doc '{"b": 1.50, "a": [ ]}' --json; kv set d n 5 --json; kv set d s '"x"' --json
+           kv set --json d t true; kv set d z null --json; kv set d big 9007199254740993 --json]]
+      assert.equal('{"b": 1.50, "a": [ ]}', ok "kv get d doc")
+      assert.equal("9007199254740993", helper.integers and ok "kv get d big" or "9007199254740993")
+      peek(function(store)
+        local d = store:namespace "d"
+        assert.same({ 5, "x", true, kv.null }, { d:get "n", d:get "s", d:get "t", d:get "z" })
+        assert.equal(1.5, d:get "doc".b)
+      end)
+      no(2, "VALUE", "kv set d x '{\"a\":' --json")
+      no(2, "VALUE", "kv set d x dark --json")
+    end)
+
+    it("--file takes a file, - standard input", function()
+      helper.write_file(dir .. "/f", "\0\1\255\n")
+      ok(("kv set d f --file %s/f; printf 'a\\nb' | kv set d g --file -"):format(dir))
+      assert.equal("\0\1\255\n", ok "kv get d f")
+      assert.equal("a\nb", ok "kv get d g")
+      no(3, "nowhere", "kv set d x --file " .. dir .. "/nowhere")
+      no(3, dir, "kv set d x --file " .. dir)
+      no(2, "VALUE", "kv set d x")
+      no(2, "VALUE", "kv set d x y --file f")
+    end)
+
+    it("options reach the store", function()
+      ok [[kv set d a v --ttl 100 --metadata '{"by":"me"}'; kv set d b v --expiration 4000000000
+           kv set d a w --keep-ttl]]
+      peek(function(store)
+        local d = store:namespace "d"
+        assert.truthy(d:ttl "a" > 90)
+        assert.is_nil(d:entry "a".metadata)
+        assert.equal(4e9, d:entry "b".expiration)
+      end)
+      no(2, "ttl", "kv set d c v --ttl -5")
+      no(2, "--ttl", "kv set d c v --ttl soon")
+      no(3, "past", "kv set d c v --expiration 1")
+      no(2, "--metadata", "kv set d c v --metadata '[1]'")
+      no(2, "--metadata", "kv set d c v --metadata '{'")
+    end)
+
+    it("conditions that do not hold are status 1", function()
+      ok "kv set d a 1 --if not_exist"
+      no(1, "a", "kv set d a 2 --if not_exist")
+      no(1, "b", "kv set d b 2 --if exist")
+      local rev = kv.decode(ok "kv get d a --meta").rev
+      ok(("kv set d a 2 --if-rev %d"):format(rev))
+      no(1, "a", ("kv set d a 3 --if-rev %d"):format(rev))
+      assert.equal("2", ok "kv get d a")
+      no(2, "--if", "kv set d a 3 --if maybe")
+      no(2, "--if-rev", "kv set d a 3 --if-rev 1.5")
+    end)
+
+    it("a miss prints nothing and is status 1", function()
+      ok "kv init d"
+      no(1, "nokey", "kv get d nokey")
+      no(1, "nokey", "kv ttl d nokey")
+      no(1, "nokey", "kv get d nokey --meta")
+    end)
+
+    it("--meta shows everything as JSON", function()
+      ok [[kv set d a '{"x":1}' --json --metadata '{"by":"me"}' --ttl 100]]
+      local e = assert(kv.decode(ok "kv get d a --meta"))
+      assert.same({ x = 1 }, e.value)
+      assert.equal("me", e.metadata.by)
+      assert.equal("d", e.namespace)
+      assert.equal("a", e.key)
+      assert.truthy(e.rev >= 1 and e.created_at <= e.updated_at and e.expiration > e.updated_at)
+      ok "kv set d raw $'\\xff\\xfe'"
+      assert.equal("fffe", kv.decode(ok "kv get d raw --meta").value_hex)
+    end)
+
+    it("--as says how", function()
+      ok [[kv set d a '[1, 2]'; kv set d b text; kv set d n 5 --json]]
+      assert.equal("[1,2]", ok "kv get d a --as json")
+      assert.equal("[1, 2]", ok "kv get d a --as text")
+      assert.equal("[1, 2]", ok "kv get d a --as binary")
+      assert.equal("5", ok "kv get d n --as json")
+      no(3, "JSON", "kv get d b --as json")
+      no(2, "--as", "kv get d b --as xml")
+    end)
+  end)
+
+  describe("keys and values of any kind", function()
+    it("that are negative numbers need no --", function()
+      ok "kv set d n -5 --json; kv set d -7 minus"
+      assert.equal("minus", ok "kv get d -7")
+      assert.equal("-10\n", ok "kv incr d n -5")
+      assert.equal("-10.5\n", ok "kv incr d n -0.5")
+      ok "kv set d t '- a list'"
+      assert.equal("- a list", ok "kv get d t")
+    end)
+
+    it("that begin with - go behind --", function()
+      ok "kv set d --ttl 100 -- -k -v"
+      assert.equal("-v", ok "kv get d -- -k")
+      assert.equal("-k\n", ok "kv keys d --prefix=-")
+      ok "kv delete-key d -- -k"
+      no(2, "' -- '", "kv get d -k")
+      no(2, "' -- '", "kv get d --key")
+    end)
+
+    it("that are not UTF-8", function()
+      ok "kv set $'n\\xff' $'k\\xfe' $'v\\xfd\\x80'"
+      assert.equal("v\253\128", ok "kv get $'n\\xff' $'k\\xfe'")
+      assert.equal("k\254\n", ok "kv keys $'n\\xff'")
+      assert.equal("\\xff", kv.decode(ok "kv list --json")[1].name:lower():match "\\x%x%x")
+      peek(function(store)
+        assert.equal("v\253\128", store:namespace("n\255", { create = false }):get "k\254")
+      end)
+      no(1, "k\253", "kv get $'n\\xff' $'k\\xfd'")
+    end)
+
+    it("that are too long, or empty", function()
+      ok "kv init d"
+      no(3, "key", "kv set d $(printf 'x%.0s' {1..513}) v")
+      no(2, "key", "kv set d '' v")
+      no(2, "name", "kv set '' k v")
+      no(2, "--store", "kv list --store ''")
+    end)
+  end)
+
+  describe("delete-key, ttl and incr", function()
+    it("do what they say", function()
+      ok "kv set d a 1; kv set d b 1 --ttl 100"
+      assert.equal("never\n", ok "kv ttl d a")
+      local left = tonumber((ok "kv ttl d b"))
+      assert.truthy(left > 90 and left <= 100)
+      assert.equal("", ok "kv delete-key d a")
+      no(1, "a", "kv delete-key d a")
+      no(1, "b", "kv delete-key d b --if-rev 999")
+      assert.equal("1\n", ok "kv incr d n")
+      assert.equal("6\n", ok "kv incr d n 5")
+      assert.equal("4.5\n", ok "kv incr d n -1.5")
+      no(3, "number", "kv set d t text; kv incr d t")
+      no(2, "BY", "kv incr d n five")
+      no(2, "BY", "kv incr d n 0x10")
+    end)
+  end)
+
+  describe_once("keys", function()
+    before_each(function()
+      local store = assert(kv.open(path))
+      local items = {}
+      for i = 1, 2500 do items[i] = { key = ("k%04d"):format(i), value = i } end
+      assert(store:namespace "d":put_many(items))
+      store:namespace "d":put("x", 1, { metadata = { m = 1 } })
+      store:close()
+    end)
+
+    it("prints them all, in order", function()
+      local out = ok "kv keys d"
+      local _, n = out:gsub("\n", "")
+      assert.equal(2501, n)
+      assert.equal("k0001\nk0002\n", out:sub(1, 12))
+      assert.equal("x\nk2500\n", (ok "kv keys d --reverse"):sub(1, 8))
+      assert.equal("x\n", ok "kv keys d --prefix x")
+      assert.equal("", ok "kv keys d --prefix y")
+      assert.equal("x\tnever\t{\"m\":1}\n", ok "kv keys d --prefix x --long")
+      assert.equal("x\0", ok "kv keys d --prefix x -z")
+    end)
+
+    it("--limit and --cursor are pages", function()
+      local first = sh "kv keys d --limit 1200"
+      assert.equal(0, first.status)
+      local cursor = first.err:match "%-%-cursor (%S+)\n"
+      local second = sh("kv keys d --limit 2000 --cursor " .. cursor)
+      assert.equal("", second.err)
+      assert.equal(ok "kv keys d", first.out .. second.out)
+      no(2, "cursor", "kv keys d --cursor nonsense")
+      no(2, "cursor", "kv keys d --reverse --cursor " .. cursor)
+      no(2, "--limit", "kv keys d --limit 0")
+    end)
+
+    it("end quietly when nobody reads on", function()
+      local r = sh "kv keys d | head -n 1; echo ${PIPESTATUS[0]}"
+      assert.equal("", r.err)
+      assert.equal("k0001\n141\n", r.out)
+      r = sh "trap '' PIPE; kv keys d | head -n 1; echo ${PIPESTATUS[0]}"
+      assert.equal("", r.err)
+      assert.truthy(r.out == "k0001\n141\n", r.out)
+    end)
+
+    it("say so when the output cannot be written", function()
+      no(3, "standard output", "kv keys d >/dev/full")
+    end)
+  end)
+
+  describe_once("delete-bulk", function()
+    it("takes an array, as an argument or from standard input", function()
+      ok "kv set d a 1; kv set d b 1; kv set d c 1"
+      assert.equal("2 keys deleted\n", ok [[kv delete-bulk d '["a","b","nokey"]']])
+      assert.equal("1 key deleted\n", ok [[echo '[{"name":"c"}]' | kv delete-bulk d -]])
+      no(2, "JSON", "kv delete-bulk d '[\"a\"'")
+      no(2, "array", "kv delete-bulk d '{\"a\":1}'")
+      no(2, "array", "kv delete-bulk d 5")
+      no(2, "item 2", "kv delete-bulk d '[\"a\",5]'")
+      no(3, "standard input", "echo '[' | kv delete-bulk d -")
+      assert.equal("0 keys deleted\n", ok "kv delete-bulk d '[]'")
+    end)
+  end)
+
+  describe("stats, check and backup", function()
+    it("show what there is", function()
+      ok "kv set d a 1; kv set e b 2"
+      says("2 in 2 namespaces", ok "kv stats")
+      local s = assert(kv.decode(ok "kv stats --json"))
+      assert.equal(2, s.keys)
+      assert.equal(path, s.path)
+      assert.equal("e", s.namespace_list[2].name)
+      says("2 keys", ok "kv check")
+      says("2 records", ok("kv backup " .. dir .. "/copy"))
+      assert.equal("1", ok("kv get d a --store " .. dir .. "/copy"))
+      says("copy", sh("kv backup " .. dir .. "/copy").err)
+    end)
+
+    it("check finds damage, and says where", function()
+      ok "kv set d a AAAAAAAAAAAAAAAA; kv set d b 2"
+      os.execute(("sed -i s/AAAAAAAA/AAABAAAA/ %s/log.*"):format(quote(path)))
+      local r = sh "kv check"
+      assert.equal(3, r.status)
+      assert.equal("", r.out)
+      says(path, r.err)
+    end)
+  end)
+
+  describe_once("the store", function()
+    it("is what --store says, before or after the command, else $KV_STORE", function()
+      ok(("kv --store %s/x set d k 1; kv set d k 2 --store=%s/y; kv set d k 3"):format(dir, dir))
+      assert.equal("1", ok(("kv get d k --store %s/x"):format(dir)))
+      assert.equal("2", ok(("kv --store %s/y get d k"):format(dir)))
+      assert.equal("3", ok "kv get d k")
+    end)
+
+    it("is the default store of a program otherwise", function()
+      local env = { KV_STORE = "", XDG_DATA_HOME = dir .. "/data", HOME = dir }
+      ok("kv set default theme dark", env)
+      env.XDG_DATA_HOME = ""
+      ok("kv set default theme light", env)
+      local function get(data)
+        return helper.run('io.write(require "kv".get "theme")',
+          { KV_STORE = false, XDG_DATA_HOME = data, HOME = dir })
+      end
+      assert.equal("dark", get(dir .. "/data"))
+      assert.equal("light", get(false))
+      no(2, "--store", "env -u HOME -u KV_STORE -u XDG_DATA_HOME " .. quote(helper.interpreter) ..
+        " bin/kv list")
+      no(2, "memory", "kv list --store :memory:")
+    end)
+
+    it("is made only by set and init", function()
+      for _, command in ipairs { "get d k", "keys d", "incr d k", "ttl d k", "delete-key d k",
+        "drop d", "delete-bulk d '[]'", "list", "stats", "check", "backup " .. dir .. "/b" } do
+        no(1, path, "kv " .. command)
+      end
+      assert.is_nil(kv.open(path, { create = false }))
+    end)
+
+    it("a namespace is made only by set and init", function()
+      ok "kv init d"
+      for _, command in ipairs { "get e k", "keys e", "incr e k", "ttl e k", "delete-key e k",
+        "drop e", "delete-bulk e '[]'" } do
+        no(1, "'e'", "kv " .. command)
+      end
+      assert.equal(1, #peek(function(store) return store:namespaces() end))
+    end)
+
+    it("is refused when the path is something else", function()
+      helper.write_file(dir .. "/file", "text")
+      no(3, "file", "kv list --store " .. dir .. "/file")
+      os.execute("mkdir " .. dir .. "/full && touch " .. dir .. "/full/other")
+      no(3, "full", "kv set d k v --store " .. dir .. "/full")
+      no(3, "file", "kv set d k v --store " .. dir .. "/file/below")
+    end)
+  end)
+
+  describe("usage", function()
+    it("mistakes are status 2 and show how it is done", function()
+      no(2, "Usage: kv", "kv")
+      no(2, "unknown command 'nonsense'", "kv nonsense")
+      no(2, "Did you mean 'stats'", "kv stat")
+      no(2, "missing argument 'KEY'", "kv get d")
+      no(2, "too many arguments", "kv get d k more")
+      no(2, "unknown option '--colour'", "kv get d k --colour")
+      no(2, "Usage: kv set", "kv set d k v --ttl")
+    end)
+
+    it("--help and --version", function()
+      assert.equal("kv " .. kv._VERSION .. "\n", ok "kv --version")
+      says("Usage: kv", ok "kv --help")
+      says("Usage: kv", ok "kv -h")
+      local names = {}
+      for name in ok "kv complete --":gmatch "([^\t\n]+)\t" do names[#names + 1] = name end
+      assert.truthy(#names > 12)
+      for _, name in ipairs(names) do
+        local text = ok("kv " .. name .. " --help")
+        says("Usage: kv " .. name, text)
+        assert(text:find "\nExamples:\n", name .. " has no examples")
+        assert.truthy(#text > 200)
+      end
+    end)
+  end)
+
+  describe_once("on a terminal", function()
+    it("get indents documents and colours them", function()
+      ok [[kv set d doc '{"a":[1,2.50,{}],"b":"x"}' --json; kv set d s text; kv set d n 5 --json]]
+      local r = tty "kv get d doc"
+      assert.equal(0, r.status)
+      says("\27[34m\"a\"\27[0m: [", r.out)
+      local text = '{\n  "a": [\n    1,\n    2.50,\n    {}\n  ],\n  "b": "x"\n}\n'
+      assert.equal(text, plain(r.out))
+      assert.equal(text, tty("kv get d doc", { NO_COLOR = "1" }).out)
+      assert.equal(text, tty("kv get d doc", { TERM = "dumb" }).out)
+      assert.equal("text\n", tty "kv get d s".out)
+      assert.equal("5\n", plain(tty "kv get d n".out))
+    end)
+
+    it("nothing stored can control it", function()
+      ok [[kv set d k $'\e[31mred\a\xff\xc2\x9b'; kv set d $'a\eb' v
+           kv set d j $'["\x7f\xc2\x9b"]' --json]]
+      assert.equal("\\x1B[31mred\\x07\\xFF\\xC2\\x9B\n", tty "kv get d k".out)
+      assert.equal("a\\x1Bb\n", tty "kv keys d --limit 1 2>/dev/null".out)
+      assert.equal('[\n  "\\u007f\\u009b"\n]\n', tty("kv get d j", { NO_COLOR = "1" }).out)
+      says("no key '\\x1B'", plain(tty "kv get d $'\\e'".out))
+    end)
+
+    it("lists are tables with titles", function()
+      ok "kv init d 'What it is'; kv set d k v --metadata '{\"a\":1}'"
+      says("NAMESPACE  KEYS  BYTES  CREATED", plain(tty "kv list".out))
+      says("KEY  EXPIRES  METADATA\nk    never    {\"a\":1}\n", plain(tty "kv keys d -l".out))
+      local out = plain(tty "kv stats".out)
+      says("live       \226\150\145", out)
+      says("\226\150\136", out)
+      says("live       .", plain(tty("kv stats", { LC_ALL = "C" }).out))
+    end)
+
+    it("a status passes through", function()
+      ok "kv init d"
+      local r = tty "kv get d nokey"
+      assert.equal(1, r.status)
+      says("\27[1;31mkv:\27[0m no key 'nokey'", r.out)
+    end)
+  end)
+
+  describe_once("completion", function()
+    it("knows commands, options, choices, namespaces, keys and files", function()
+      ok [[kv init users 'Who is there'; kv set users u:1 a; kv set users u:2 a
+           kv set users $'\e' x]]
+      assert.equal(STATS, ok "kv complete -- sta")
+      says("--ttl\t", ok "kv complete -- set users k --")
+      assert.equal("exist\nnot_exist\n", ok "kv complete -- set users k --if ''")
+      assert.equal("users\tWho is there\n", ok "kv complete -- get ''")
+      assert.equal("u:1\nu:2\n", ok "kv complete -- get users ''")
+      assert.equal("u:2\n", ok "kv complete -- get --as text users u:2")
+      assert.equal(":files\n", ok "kv complete -- backup ''")
+      assert.equal(":files\n", ok "kv complete -- --store ''")
+      assert.equal("", ok "kv complete -- get nons ''")
+      assert.equal("", ok(("kv complete -- --store %s/none get ''"):format(dir)))
+      assert.equal("u:1\n", ok("kv complete -- --store " .. path .. " get users u:1",
+        { KV_STORE = "" }))
+    end)
+
+    it("works in bash", function()
+      ok "kv set users u:1 a; kv set users u:2 a; kv set users 'u:a b' a"
+      local r = sh [[
+        compopt() { echo "compopt $*"; }
+        complete() { builtin complete "$@"; }
+        eval "$(kv completion bash)"
+        ask() {
+          COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=()
+          _kv kv
+          printf '<%s>' "${COMPREPLY[@]}"
+          echo
+        }
+        complete -p kv
+        ask "kv sta"
+        ask "kv get us"
+        ask "kv get users u:"
+        ask "kv set users k --i"
+        ask "kv backup "
+      ]]
+      assert.equal("", r.err)
+      assert.equal("complete -F _kv kv\n<stats>\n<users>\n<1><2><a\\ b>\n<--if><--if-rev>\n" ..
+        "compopt -o default\n<>\n", r.out)
+    end)
+
+    it("works in zsh", function()
+      ok "kv set users u:1 a"
+      helper.write_file(dir .. "/zsh", [[
+        kv() { ]] .. quote(helper.interpreter) .. [[ bin/kv "$@" }
+        compdef() { echo "compdef $*" }
+        _files() { echo files }
+        _describe() { print -rl -- "${(@P)2}" }
+        eval "$(kv completion zsh)"
+        words=(kv get users u) CURRENT=4; _kv
+        words=(kv sta) CURRENT=2; _kv
+        words=(kv backup '') CURRENT=3; _kv
+      ]])
+      assert.equal("compdef _kv kv\nu\\:1\n" .. STATS:gsub("\t", ":") .. "files\n",
+        ok("zsh -f " .. dir .. "/zsh"))
+    end)
+
+    it("works in fish", function()
+      ok "kv set users u:1 a"
+      os.execute(("mkdir %s/bin"):format(dir))
+      helper.write_file(dir .. "/bin/kv",
+        ("#!/bin/sh\nexec %s bin/kv \"$@\"\n"):format(quote(helper.interpreter)))
+      os.execute(("chmod +x %s/bin/kv"):format(dir))
+      helper.write_file(dir .. "/fish", ("set PATH %s/bin $PATH\nkv completion fish | source\n" ..
+        "complete -C 'kv get users u'\ncomplete -C 'kv sta'\n"):format(dir))
+      assert.equal("u:1\n" .. STATS,
+        ok(("HOME=%s fish --no-config %s/fish"):format(dir, dir)))
+    end)
+  end)
+
+  describe_once("the man page", function()
+    it("is what the commands say", function()
+      assert.equal(ok "kv manual", slurp "docs/kv.1")
+    end)
+  end)
+end)
