@@ -23,9 +23,14 @@
 ---| "exists" # set_if = "not_exist", and it exists
 ---| "conflict" # if_rev did not hold
 ---| "not_a_number" # incr of something else
+---| "not_a_string" # json_append to something else
+---| "not_a_boolean" # json_toggle of something else
+---| "not_an_array" # an index into something else
+---| "not_an_object" # a name in something else
 ---| "not_json" # text that is no JSON
 ---| "too_deep" # JSON nested deeper than 128 levels
----| "out_of_range" # overflow, min, max, or a moment of the past
+---| "bad_path" # a JSON path that is none
+---| "out_of_range" # overflow, min, max, a moment of the past, an index beyond the end
 ---| "bad_cursor" # forged, or of another listing
 
 ---@alias kv.As
