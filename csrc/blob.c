@@ -239,6 +239,12 @@ int kv_blob_abort(kv_blob_writer *w)
     return kv_blob_unlink(w->dir, w->id);
 }
 
+void kv_blob_forget(kv_blob_writer *w)
+{
+    if (w->fd >= 0)
+        release(w);
+}
+
 int kv_blob_write(kv_dir *d, uint64_t store_id, uint64_t id, const void *data, size_t n)
 {
     kv_blob_writer w;

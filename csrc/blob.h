@@ -63,6 +63,8 @@ int kv_blob_append(kv_blob_writer *w, const void *data, size_t n);
 int kv_blob_finish(kv_blob_writer *w, uint64_t *size);
 /* Ends the writer and unlinks the file. Does nothing to a writer that has ended. */
 int kv_blob_abort(kv_blob_writer *w);
+/* Ends the writer and leaves the file, which is another process's. */
+void kv_blob_forget(kv_blob_writer *w);
 
 /* All of it in one go: the durable file, or on failure none. A full disk is found before anything
  * is written. */

@@ -68,6 +68,79 @@ static inline void *luaL_testudata(lua_State *L, int i, const char *name)
 #endif
 #endif
 
+/*
+ * A C function that ends with a call which may yield: kv_lua_tail(L, n) calls the function below
+ * the n arguments on top of the stack (at most 3), and what that returns is returned.
+ *
+ * Lua 5.1 and LuaJIT cannot continue a C function after a yield. There such a C function (whose
+ * own results are one, or three of which the second is not nil) must be reached through the Lua
+ * function that kv_lua_around makes of it: it is handed function and arguments, behind a mark, and
+ * makes the call. Messages must not blame that function, but the line that called it.
+ */
+#define KV_LUA_AROUND "=kv" /* its source, as the debug interface says */
+
+#if LUA_VERSION_NUM >= 503
+static inline int kv_lua_tail_done(lua_State *L, int status, lua_KContext base)
+{
+    (void)status;
+    return lua_gettop(L) - (int)base;
+}
+#elif LUA_VERSION_NUM == 502
+static inline int kv_lua_tail_done(lua_State *L)
+{
+    int base = 0;
+
+    lua_getctx(L, &base);
+    return lua_gettop(L) - base;
+}
+#endif
+
+#if LUA_VERSION_NUM >= 502
+static inline int kv_lua_tail(lua_State *L, int n)
+{
+    int base = lua_gettop(L) - n - 1;
+
+    lua_callk(L, n, LUA_MULTRET, base, kv_lua_tail_done);
+    return lua_gettop(L) - base;
+}
+
+static inline void kv_lua_around(lua_State *L)
+{
+    (void)L;
+}
+#else
+static inline int kv_lua_tail(lua_State *L, int n)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, KV_LUA_AROUND);
+    lua_insert(L, -n - 1);
+    return n + 2;
+}
+
+/* Puts a Lua function in the place of the C function on top of the stack. */
+static inline void kv_lua_around(lua_State *L)
+{
+    static const char code[] = "local op, mark = ...\n"
+                               "return function(a, b, c, d)\n"
+                               "  local r, m, x, y, z = op(a, b, c, d)\n"
+                               "  if m == nil then return r end\n"
+                               "  if m == mark then return r(x, y, z) end\n"
+                               "  return r, m, x\n"
+                               "end\n";
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, KV_LUA_AROUND);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, KV_LUA_AROUND);
+    }
+    if (luaL_loadbuffer(L, code, sizeof code - 1, KV_LUA_AROUND) != 0)
+        lua_error(L);
+    lua_insert(L, -3);
+    lua_call(L, 2, 1);
+}
+#endif
+
 #if !KV_LUA_INTEGERS
 #define lua_isinteger(L, i) ((void)(L), (void)(i), 0)
 #endif

@@ -283,6 +283,40 @@ KV_API int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev,
 /* Deletes every key with the prefix (len 0: all) in bounded steps; *n = how many were there. */
 KV_API int kv_delete_prefix(kv_ns *ns, const char *prefix, size_t len, uint64_t *n);
 
+/* ---- streams: values in pieces -------------------------------------------------------- */
+
+/* A value written piece by piece, without any lock: it appears whole when it is committed, as one
+ * write, or not at all. Pieces go to a file as soon as they are too large for a record, so that no
+ * more than a chunk of 64 KiB is in memory. Close it before its kv_ns. */
+typedef struct kv_writer kv_writer;
+
+/* type: KV_STRING, or KV_JSON (which is kept in memory and checked when it is committed). Key,
+ * options and metadata are copied. */
+KV_API int kv_writer_open(kv_ns *ns, const char *key, size_t len, int type, const kv_write *w,
+                          kv_writer **out);
+/* KV_ETOOBIG as soon as all of it is more than max_value. After a failure the writer only fails. */
+KV_API int kv_writer_write(kv_writer *w, const void *data, size_t n);
+/* As kv_put would with the whole value: conditions are looked at and a ttl begins now. KV_ENOTJSON,
+ * KV_ETOODEEP: of KV_JSON. Ends the writer, also when it fails: then nothing is left behind. */
+KV_API int kv_writer_commit(kv_writer *w, uint64_t *rev);
+/* Frees it, and drops what was not committed; NULL is fine. */
+KV_API void kv_writer_close(kv_writer *w);
+
+/* A value as it is when the reader is opened, whatever happens to the key later. Holds a small
+ * value, or the open file of a large one and a chunk of it. Close it before its kv_ns. */
+typedef struct kv_reader kv_reader;
+
+/* KV_ENOTFOUND: a miss. A number, boolean or null is read as its JSON spelling. out (may be NULL):
+ * the record, its value without bytes (len counts them), its metadata until the reader is closed;
+ * its key is `key`. */
+KV_API int kv_reader_open(kv_ns *ns, const char *key, size_t len, kv_record *out, kv_reader **r);
+/* The n bytes from `off` on; *got is less only at the end. KV_ECORRUPT: a part of the value that
+ * they lie in is damaged; the bytes at `to` are garbage then. Reading in order loads each chunk
+ * once. */
+KV_API int kv_reader_read(kv_reader *r, void *to, size_t n, uint64_t off, size_t *got);
+KV_API uint64_t kv_reader_size(const kv_reader *r); /* bytes of the value */
+KV_API void kv_reader_close(kv_reader *r);          /* NULL is fine */
+
 /* ---- ordered listing ------------------------------------------------------------------ */
 
 enum {

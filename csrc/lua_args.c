@@ -46,7 +46,8 @@ static void push_caller(lua_State *L)
         lua_getinfo(L, "Sl", &ar);
         if (ar.what[0] == 't') /* a tail call, on 5.1 */
             continue;
-        if (own != NULL && strncmp(ar.source, own, strlen(own)) == 0)
+        if ((own != NULL && strncmp(ar.source, own, strlen(own)) == 0) ||
+            strcmp(ar.source, KV_LUA_AROUND) == 0)
             continue;
         if (ar.currentline <= 0)
             break;
@@ -424,8 +425,10 @@ int kv_lua_as(lua_State *L, int i)
             return KV_LUA_TEXT;
         if (strcmp(as, "json") == 0)
             return KV_LUA_JSON;
+        if (strcmp(as, "stream") == 0)
+            return KV_LUA_STREAM;
     }
-    return kv_lua_bad(L, "as", "\"text\", \"binary\" or \"json\"", i);
+    return kv_lua_bad(L, "as", "\"text\", \"binary\", \"json\" or \"stream\"", i);
 }
 
 static void read_if_rev(lua_State *L, int i, kv_write *w)

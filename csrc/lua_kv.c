@@ -55,6 +55,7 @@ int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t le
     b->name_len = len;
     b->refs = 1;
     b->calls = 0;
+    b->streams = NULL;
     b->store = s;
     s->refs++;
     b->prev = NULL;
@@ -72,6 +73,7 @@ void kv_lua_store_close(kv_lua_store *s)
     kv *h = s->h;
 
     for (kv_lua_ns *b = s->spaces; b != NULL; b = b->next) {
+        kv_lua_streams_end(b);
         if (b->ns != NULL)
             kv_ns_close(b->ns);
         b->ns = NULL;
@@ -90,7 +92,7 @@ void kv_lua_store_release(kv_lua_store *s)
     free(s);
 }
 
-static void ns_release(kv_lua_ns *b)
+void kv_lua_ns_release(kv_lua_ns *b)
 {
     kv_lua_store *s = b->store;
 
@@ -201,7 +203,7 @@ static int ns_gc(lua_State *L)
 
     o->box = NULL;
     if (b != NULL)
-        ns_release(b);
+        kv_lua_ns_release(b);
     return 0;
 }
 
@@ -255,10 +257,18 @@ static const kv_lua_op conversions[] = {
     {NULL, NULL, NULL},
 };
 
-static const kv_lua_op *const all_ops[] = {kv_lua_key_ops, kv_lua_list_ops, kv_lua_many_ops};
+/* tail: they may end in kv_lua_tail. */
+static const struct {
+    const kv_lua_op *ops;
+    int tail;
+} all_ops[] = {{kv_lua_key_ops, 0},
+               {kv_lua_put_ops, 1},
+               {kv_lua_list_ops, 0},
+               {kv_lua_many_ops, 0},
+               {kv_lua_stream_ops, 0}};
 enum { GROUPS = sizeof all_ops / sizeof all_ops[0] };
 
-static void put_bound(lua_State *L, const kv_lua_op *op, int t, int handle, int opener)
+static void put_bound(lua_State *L, const kv_lua_op *op, int tail, int t, int handle, int opener)
 {
     for (; op->name != NULL; op++) {
         lua_pushstring(L, op->name);
@@ -269,6 +279,8 @@ static void put_bound(lua_State *L, const kv_lua_op *op, int t, int handle, int 
         else
             lua_pushnil(L);
         lua_pushcclosure(L, op->bound, 3);
+        if (tail)
+            kv_lua_around(L);
         lua_rawset(L, t);
     }
 }
@@ -277,8 +289,8 @@ void kv_lua_bind(lua_State *L, int t, int handle, int opener)
 {
     kv_lua_stack(L, 8);
     for (int i = 0; i < GROUPS; i++)
-        put_bound(L, all_ops[i], t, handle, opener);
-    put_bound(L, conversions, t, handle, 0);
+        put_bound(L, all_ops[i].ops, all_ops[i].tail, t, handle, opener);
+    put_bound(L, conversions, 0, t, handle, 0);
     lua_pushliteral(L, "null");
     lua_pushlightuserdata(L, NULL);
     lua_rawset(L, t);
@@ -328,15 +340,29 @@ static int core_misuse(lua_State *L)
     return kv_lua_misuse_bound(L, lua_tostring(L, 1));
 }
 
-/* install(module, opener): what of the module is written in C. `opener` returns the default store,
- * or nil, message, code, or nil, message when that is the caller's mistake. Returns the handle that
- * the operations work on. */
+static const char parts_key = 0;
+
+void kv_lua_push_part(lua_State *L, const char *name)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &parts_key);
+    if (lua_type(L, -1) != LUA_TTABLE)
+        kv_lua_error(L, "kv.core alone cannot do this: require \"kv\"");
+    lua_pushstring(L, name);
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+}
+
+/* install(module, opener, parts): what of the module is written in C. `opener` returns the default
+ * store, or nil, message, code, or nil, message when that is the caller's mistake. `parts`: see
+ * kv_lua_push_part. Returns the handle that the operations work on. */
 static int core_install(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    lua_settop(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
     kv_lua_own(L, 2);
+    lua_settop(L, 3);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &parts_key);
     kv_lua_new_handle(L);
     kv_lua_bind(L, 1, 3, 2);
     lua_pushliteral(L, "open");
@@ -419,9 +445,11 @@ static void ns_setup(lua_State *L)
     lua_setfield(L, -2, "__metatable");
     lua_newtable(L);
     for (int i = 0; i < GROUPS; i++)
-        for (const kv_lua_op *op = all_ops[i]; op->name != NULL; op++) {
+        for (const kv_lua_op *op = all_ops[i].ops; op->name != NULL; op++) {
             lua_pushvalue(L, -2);
             lua_pushcclosure(L, op->method, 1);
+            if (all_ops[i].tail)
+                kv_lua_around(L);
             lua_setfield(L, -2, op->name);
         }
     lua_setfield(L, -2, "__index");
@@ -452,6 +480,7 @@ int luaopen_kv_core(lua_State *L)
     if (lua_isnil(L, -1)) {
         kv_lua_json_setup(L);
         kv_lua_store_setup(L);
+        kv_lua_stream_setup(L);
         ns_setup(L);
     }
     lua_newtable(L);

@@ -16,6 +16,7 @@
 #pragma GCC visibility push(hidden)
 
 typedef struct kv_lua_ns kv_lua_ns;
+typedef struct kv_lua_stream kv_lua_stream; /* lua_stream.c */
 
 /* An open store. `refs` counts the store objects and namespaces; the last one to go closes it. */
 typedef struct kv_lua_store {
@@ -25,11 +26,12 @@ typedef struct kv_lua_store {
     char path[]; /* as it was given */
 } kv_lua_store;
 
-/* A namespace; `refs` counts the userdata that share it. */
+/* A namespace; `refs` counts the userdata that share it, streams included. */
 struct kv_lua_ns {
     kv_ns *ns; /* NULL: closed */
     kv_lua_store *store;
     kv_lua_ns *prev, *next;
+    kv_lua_stream *streams; /* an explicit close of the store ends them first */
     unsigned refs;
     unsigned calls; /* of the core: tells whether a finalizer used the scratch meanwhile */
     size_t name_len;
@@ -71,6 +73,7 @@ int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t le
 kv_lua_store *kv_lua_store_new(const char *path);
 void kv_lua_store_close(kv_lua_store *s);
 void kv_lua_store_release(kv_lua_store *s);
+void kv_lua_ns_release(kv_lua_ns *b);
 
 /* Pushes an empty userdata with its metatable. */
 kv_lua_handle *kv_lua_new_handle(lua_State *L);
@@ -141,13 +144,29 @@ typedef struct kv_lua_op {
         return n != 0 ? n : op_##x(L, &c);                                                         \
     }
 
-extern const kv_lua_op kv_lua_key_ops[];  /* lua_ns.c */
-extern const kv_lua_op kv_lua_list_ops[]; /* lua_list.c */
-extern const kv_lua_op kv_lua_many_ops[]; /* lua_many.c */
+extern const kv_lua_op kv_lua_key_ops[];    /* lua_ns.c */
+extern const kv_lua_op kv_lua_put_ops[];    /* the same; they may end in kv_lua_tail */
+extern const kv_lua_op kv_lua_list_ops[];   /* lua_list.c */
+extern const kv_lua_op kv_lua_many_ops[];   /* lua_many.c */
+extern const kv_lua_op kv_lua_stream_ops[]; /* lua_stream.c */
 
 /* Puts every operation, array, encode, decode and null into the table at `t`, bound to the handle
  * at `handle`; `opener` is the index of a function or 0. */
 void kv_lua_bind(lua_State *L, int t, int handle, int opener);
+
+/* Pushes a function of the part of the binding that is Lua; install was given them by name. */
+void kv_lua_push_part(lua_State *L, const char *name);
+
+/* lua_stream.c */
+void kv_lua_stream_setup(lua_State *L);
+void kv_lua_streams_end(kv_lua_ns *box);
+/* Whether the value at i (a function, table or userdata) is a stream to read. */
+int kv_lua_is_reader(lua_State *L, int i);
+/* put, its value being one. */
+int kv_lua_put_reader(lua_State *L, const kv_lua_call *c);
+/* Pushes a handle that reads the key's value, as get(key, "stream") does; its metadata is in r as
+ * long as it is open. KV_OK, or a code. */
+int kv_lua_reader(lua_State *L, const kv_lua_call *c, const char *key, size_t len, kv_record *r);
 
 /* lua_store.c */
 void kv_lua_store_setup(lua_State *L); /* makes the metatable of stores */
@@ -220,8 +239,8 @@ int kv_lua_write_opts(lua_State *L, int base, kv_write *w, int *as_json);
 /* The table {if_rev=} at i. */
 void kv_lua_if_rev(lua_State *L, int i, kv_write *w);
 
-/* What get hands back: as put, as bytes, or with strings decoded. */
-enum { KV_LUA_PLAIN, KV_LUA_TEXT, KV_LUA_JSON };
+/* What get hands back: as put, as bytes, with strings decoded, or a handle to read from. */
+enum { KV_LUA_PLAIN, KV_LUA_TEXT, KV_LUA_JSON, KV_LUA_STREAM };
 int kv_lua_as(lua_State *L, int i);
 
 /* The core hands out bytes in the namespace's scratch, good until its next call; but creating a Lua

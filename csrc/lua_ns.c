@@ -13,6 +13,15 @@
 
 /* ---- reading ------------------------------------------------------------ */
 
+static int get_stream(lua_State *L, const kv_lua_call *c, const char *key, size_t len)
+{
+    int rc = kv_lua_reader(L, c, key, len, NULL);
+
+    if (rc == KV_ENOTFOUND)
+        lua_pushnil(L);
+    return rc == KV_OK || rc == KV_ENOTFOUND ? 1 : kv_lua_fail(L, c, rc);
+}
+
 static int op_get(lua_State *L, const kv_lua_call *c)
 {
     char room[KV_LUA_ROOM];
@@ -24,6 +33,8 @@ static int op_get(lua_State *L, const kv_lua_call *c)
     if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
         return n;
     as = lua_gettop(L) > c->arg ? kv_lua_as(L, c->arg + 1) : KV_LUA_PLAIN;
+    if (as == KV_LUA_STREAM)
+        return get_stream(L, c, key, len);
     rc = kv_get_value(kv_lua_live(L, c), key, len, &r.value);
     if (KV_LUA_COPIES_FIRST && rc == KV_OK && r.value.type == KV_STRING && as != KV_LUA_JSON) {
         lua_pushlstring(L, r.value.data, r.value.len);
@@ -76,9 +87,13 @@ static int op_get_with_metadata(lua_State *L, const kv_lua_call *c)
     if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
         return n;
     as = kv_lua_as(L, c->arg + 1);
-    rc = kv_get(kv_lua_live(L, c), key, len, &r);
-    if (rc == KV_OK)
-        rc = kv_lua_keep(L, c, key, len, &r, room);
+    if (as == KV_LUA_STREAM) {
+        rc = kv_lua_reader(L, c, key, len, &r);
+    } else {
+        rc = kv_get(kv_lua_live(L, c), key, len, &r);
+        if (rc == KV_OK)
+            rc = kv_lua_keep(L, c, key, len, &r, room);
+    }
     if (rc == KV_ENOTFOUND) {
         lua_pushnil(L);
         return 1;
@@ -86,8 +101,9 @@ static int op_get_with_metadata(lua_State *L, const kv_lua_call *c)
     if (rc != KV_OK)
         return kv_lua_fail(L, c, rc);
     lua_createtable(L, 0, 10);
-    n = kv_lua_push(L, &r.value, as);
-    if (n != 1)
+    if (as == KV_LUA_STREAM)
+        lua_pushvalue(L, -2);
+    else if ((n = kv_lua_push(L, &r.value, as)) != 1)
         return n;
     lua_setfield(L, -2, "value");
     if (r.meta_len != 0) {
@@ -169,6 +185,15 @@ static int read_write(lua_State *L, const kv_lua_call *c, kv_value *v, kv_write 
     return kv_lua_value(L, c->arg + 1, "value", as_json, v);
 }
 
+/* A function, table or userdata may be a stream. */
+static inline int is_reader(lua_State *L, int i)
+{
+    int type = lua_type(L, i);
+
+    return (type == LUA_TTABLE || type == LUA_TFUNCTION || type == LUA_TUSERDATA) &&
+           kv_lua_is_reader(L, i);
+}
+
 static int op_put(lua_State *L, const kv_lua_call *c)
 {
     kv_value v;
@@ -178,6 +203,8 @@ static int op_put(lua_State *L, const kv_lua_call *c)
     uint64_t rev;
     int n, rc;
 
+    if (is_reader(L, c->arg + 1))
+        return kv_lua_put_reader(L, c);
     if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0 || (n = read_write(L, c, &v, &w)) != 0)
         return n;
     rc = kv_put(kv_lua_live(L, c), key, len, &v, &w, &rev, NULL);
@@ -408,9 +435,10 @@ KV_LUA_OP(incr)
 const kv_lua_op kv_lua_key_ops[] = {
     OP(get),    OP(get_with_metadata),
     OP(entry),  OP(exists),
-    OP(ttl),    OP(put),
-    OP(set),    OP(delete),
+    OP(ttl),    OP(delete),
     OP(swap),   OP(take),
     OP(expire), OP(persist),
     OP(incr),   {NULL, NULL, NULL},
 };
+
+const kv_lua_op kv_lua_put_ops[] = {OP(put), OP(set), {NULL, NULL, NULL}};

@@ -124,21 +124,25 @@ uint32_t kv_value_bytes(const kv_value *v, char buf[8], const char **bytes)
     }
 }
 
+int kv_reference(kv_db *s, const kv_rec *r, uint64_t ref[2])
+{
+    if (r->value_len == 16) {
+        memcpy(ref, r->value, 16);
+        if (ref[1] <= KV_MAX_VALUE_CAP)
+            return KV_OK;
+    }
+    return kv_fail(KV_ECORRUPT, "%s: a reference to a large value is damaged", kv_dir_path(s->dir));
+}
+
 /* KV_ENOTFOUND: the blob is gone, because the record was superseded meanwhile. */
 static int read_blob(kv_db *s, const kv_rec *r, kv_scratch *blob, kv_value *v)
 {
     kv_blob_reader reader;
     uint64_t ref[2];
-    int e;
+    int e = kv_reference(s, r, ref);
 
-    if (r->value_len != 16)
-        return kv_fail(KV_ECORRUPT, "%s: a reference to a large value is damaged",
-                       kv_dir_path(s->dir));
-    memcpy(ref, r->value, 16);
-    if (ref[1] > KV_MAX_VALUE_CAP)
-        return kv_fail(KV_ECORRUPT, "%s: a reference to a large value is damaged",
-                       kv_dir_path(s->dir));
-    e = kv_scratch_need(blob, (size_t)ref[1] + 1);
+    if (e == KV_OK)
+        e = kv_scratch_need(blob, (size_t)ref[1] + 1);
     if (e == KV_OK)
         e = kv_blob_open(s->dir, s->meta.store_id, ref[0], ref[1], &reader);
     if (e != KV_OK)
@@ -199,6 +203,11 @@ static int current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
     e = kv_read(ns->h->s, (uint32_t)id, kv_hash_key(ns->seed0, ns->seed1, (uint32_t)id, key, len),
                 key, (uint32_t)len, &ns->scratch, r, NULL);
     return kv_likely(e == KV_OK) && !live(ns->h->s, r) ? KV_ENOTFOUND : e;
+}
+
+int kv_current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
+{
+    return current(ns, key, len, r);
 }
 
 /* A large value may have been superseded and its file be gone: then another record is there when

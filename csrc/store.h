@@ -235,6 +235,10 @@ int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
 int64_t kv_ns_resolve(kv_ns *ns);
 /* Fills a public record from a log record, reading a large value into *blob. */
 int kv_record_fill(kv_db *s, const kv_rec *r, kv_scratch *blob, kv_record *out);
+/* The key's record in ns's scratch, if it is there and not expired: KV_OK, KV_ENOTFOUND, ... */
+int kv_current(kv_ns *ns, const char *key, size_t len, kv_rec *r);
+/* The id of a large value's file and the bytes of the value. */
+int kv_reference(kv_db *s, const kv_rec *r, uint64_t ref[2]);
 /* The value types and their bytes. */
 uint32_t kv_value_bytes(const kv_value *v, char buf[8], const char **bytes);
 int kv_value_read(const kv_rec *r, kv_value *v);

@@ -318,7 +318,7 @@ static int still_before(const kv_found *f, before *b)
 }
 
 typedef struct put_args {
-    const kv_value *value;
+    const kv_value *value; /* of a large one only the type counts */
     const kv_write *w;
     before old;
     uint64_t ref[2];
@@ -364,11 +364,48 @@ int kv_write_is_large(kv_db *s, const kv_value *v)
     return (v->type == KV_STRING || v->type == KV_JSON) && v->len > kv_blob_limit(s);
 }
 
+static int put(kv_ns *ns, const char *key, size_t len, put_args *p, uint64_t *rev)
+{
+    write w;
+    int e;
+
+    aim(&w, ns, key, len, decide_put, p);
+    do {
+        e = read_before(ns, key, len, &p->old);
+        if (e == KV_OK)
+            e = write_key(&w);
+    } while (e == KV_OK && p->old.changed);
+    /* When only the sync failed the record is there, and with it the reference. */
+    if (e != KV_OK && p->blob && !w.committed)
+        (void)kv_blob_unlink(ns->h->s->dir, p->ref[0]);
+    if (e == KV_OK && rev != NULL)
+        *rev = p->rev;
+    return e;
+}
+
+int kv_write_reference(kv_ns *ns, const char *key, size_t len, int type, const uint64_t ref[2],
+                       const kv_write *opts, uint64_t *rev)
+{
+    put_args p = {0};
+    kv_value v = {0};
+    int e = kv_write_enter(ns->h);
+
+    if (e != KV_OK) {
+        (void)kv_blob_unlink(ns->h->s->dir, ref[0]);
+        return e;
+    }
+    v.type = type;
+    p.value = &v;
+    p.w = opts;
+    p.blob = 1;
+    memcpy(p.ref, ref, sizeof p.ref);
+    return put(ns, key, len, &p, rev);
+}
+
 int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_write *opts,
            uint64_t *rev, kv_record *old)
 {
     put_args p = {0};
-    write w;
     int e = kv_write_enter(ns->h);
 
     if (e == KV_OK)
@@ -388,18 +425,7 @@ int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_w
             return e;
         p.blob = 1;
     }
-    aim(&w, ns, key, len, decide_put, &p);
-    do {
-        e = read_before(ns, key, len, &p.old);
-        if (e == KV_OK)
-            e = write_key(&w);
-    } while (e == KV_OK && p.old.changed);
-    /* When only the sync failed the record is there, and with it the reference. */
-    if (e != KV_OK && p.blob && !w.committed)
-        (void)kv_blob_unlink(ns->h->s->dir, p.ref[0]);
-    if (e == KV_OK && rev != NULL)
-        *rev = p.rev;
-    return e;
+    return put(ns, key, len, &p, rev);
 }
 
 typedef struct delete_args {

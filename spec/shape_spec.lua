@@ -11,7 +11,7 @@ local fails, raises = helper.fails, helper.raises
 local operations = {
   "put", "set", "get", "get_with_metadata", "entry", "exists", "delete", "list", "pairs", "keys",
   "count", "get_all", "ttl", "expire", "persist", "incr", "get_many", "put_many", "delete_many",
-  "delete_prefix", "clear", "swap", "take",
+  "delete_prefix", "clear", "swap", "take", "writer",
 }
 
 describe("the module", function()

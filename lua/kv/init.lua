@@ -30,7 +30,7 @@ local function default_store()
   return store
 end
 
-ops.fill(kv, core.install(kv, default_store), default_store)
+ops.fill(kv, core.install(kv, default_store, { pump = require "kv.stream" }), default_store)
 open = kv.open
 
 ---Choose the default store. Opens nothing; raises once another one is in use.

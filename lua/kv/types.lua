@@ -10,6 +10,10 @@
 
 ---@alias kv.Value string|number|boolean|table|lightuserdata
 
+---What put reads a value from in pieces: a function that returns strings and then nil (or nil and a
+---message), or an object with read(self, bytes), such as a file handle.
+---@alias kv.Reader (fun(): string?, string?)|table|userdata
+
 ---@alias kv.Code
 ---| "too_big" # key, value, metadata or batch over its limit
 ---| "full" # no space on the disk, or max_size reached
@@ -37,6 +41,7 @@
 ---| "text" # bytes: a string as it is, anything else spelled as JSON
 ---| "binary" # the same
 ---| "json" # a string is decoded, anything else as it was put
+---| "stream" # a kv.ReadStream, to read it in pieces
 
 ---@class kv.OpenOptions
 ---@field create? boolean make the store and missing parents (true)
@@ -115,6 +120,48 @@
 ---@field bytes integer
 ---@field created_at number
 
+-- Streams ----------------------------------------------------------------------------------------
+
+---A value to be read in pieces, as it was when get was called. As a function it returns the next
+---piece, whatever it is called with: an LTN12 source.
+---@class kv.ReadStream
+---@overload fun(...): string?, string?, kv.Code?
+local reader = {}
+
+---@param n? integer bytes (65536)
+---@return string? piece nil at the end
+---@return string? message
+---@return kv.Code? code
+function reader:read(n) end
+
+---Lines without their newline. Raises on failure.
+---@return fun(): string?
+function reader:lines() end
+
+---@return true
+function reader:close() end
+
+---A value being written in pieces. As a function it is an LTN12 sink, which commits at the end.
+---@class kv.WriteStream
+---@overload fun(chunk?: string, err?: any): any, string?, kv.Code?
+local writer = {}
+
+---@param ... string
+---@return kv.WriteStream? self
+---@return string? message
+---@return kv.Code? code
+function writer:write(...) end
+
+---The value appears, as one write.
+---@return integer|false|nil rev
+---@return string? message
+---@return kv.Code? code
+function writer:commit() end
+
+---Drops what was not committed.
+---@return true
+function writer:close() end
+
 -- A namespace ------------------------------------------------------------------------------------
 
 ---Called with a colon.
@@ -122,7 +169,7 @@
 local ns = {}
 
 ---@param key string
----@param value kv.Value
+---@param value kv.Value|kv.Reader
 ---@param opts? kv.WriteOptions
 ---@return integer|false|nil rev
 ---@return string? message
@@ -132,8 +179,15 @@ function ns:put(key, value, opts) end
 ns.set = ns.put
 
 ---@param key string
+---@param opts? kv.WriteOptions
+---@return kv.WriteStream?
+---@return string? message
+---@return kv.Code? code
+function ns:writer(key, opts) end
+
+---@param key string
 ---@param as? kv.As
----@return kv.Value?
+---@return kv.Value|kv.ReadStream|nil
 ---@return string? message
 ---@return kv.Code? code
 function ns:get(key, as) end
@@ -335,7 +389,8 @@ function store:close() end
 ---@field _VERSION string
 ---@field put fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
 ---@field set fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
----@field get fun(key: string, as?: kv.As): kv.Value?, string?, kv.Code?
+---@field writer fun(key: string, opts?: kv.WriteOptions): kv.WriteStream?, string?, kv.Code?
+---@field get fun(key: string, as?: kv.As): kv.Value|kv.ReadStream|nil, string?, kv.Code?
 ---@field get_with_metadata fun(key: string, as?: kv.As): kv.Entry?, string?, kv.Code?
 ---@field entry fun(key: string, as?: kv.As): kv.Entry?, string?, kv.Code?
 ---@field exists fun(key: string): boolean

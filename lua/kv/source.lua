@@ -1,0 +1,45 @@
+-- SPDX-License-Identifier: MIT
+--
+-- kv.source - what is read from and written to outside the store: functions in LTN12's manner, and
+-- objects like file handles.
+
+local source = {}
+
+local error, tostring, type = error, tostring, type
+
+local CHUNK = 65536 -- bytes asked for at a time
+
+-- The codes that another part of kv may have given; any other failure is one of input or output.
+local codes = {}
+for code in ([[too_big full corrupt io busy denied readonly unsupported not_found exists conflict
+  not_json too_deep]]):gmatch("%S+") do codes[code] = true end
+
+-- What the system calls its errors, by the numbers that Lua's io functions return.
+local numbers = {
+  [2] = "not_found", [20] = "not_found", [13] = "denied", [28] = "full", [122] = "full",
+}
+
+function source.code(code)
+  return codes[code] and code or numbers[code] or "io"
+end
+
+local function checked(chunk, message, code)
+  if chunk == nil then
+    if message == nil then return nil end
+    return nil, tostring(message), source.code(code)
+  end
+  if type(chunk) ~= "string" then
+    error(("a reader must return strings and then nil, not a %s"):format(type(chunk)), 0)
+  end
+  return chunk
+end
+
+-- A function that gives the next chunk, nil at the end, or nil, message, code.
+function source.open(from)
+  if type(from) == "function" then
+    return function() return checked(from()) end
+  end
+  return function() return checked(from:read(CHUNK)) end
+end
+
+return source
