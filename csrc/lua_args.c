@@ -520,7 +520,7 @@ int kv_lua_key(lua_State *L, int i, const char *what, const char **key, size_t *
         return kv_lua_bad(L, what, "a string of 1 to 512 bytes", i);
     *key = lua_tolstring(L, i, len);
     if (*len == 0)
-        return luaL_error(
+        return kv_lua_error(
             L, "bad argument '%s': expected a string of 1 to 512 bytes, got an empty one", what);
     if (*len <= KV_MAX_KEY)
         return 0;
