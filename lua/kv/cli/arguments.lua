@@ -4,7 +4,6 @@
 -- of one stands for.
 
 local kv = require "kv"
-local failure = require "kv.cli.failure"
 
 local arguments = {}
 
@@ -58,23 +57,6 @@ function arguments.write(given)
     ttl = given.ttl, expiration = given.expiration, keep_ttl = given.keep_ttl,
     metadata = given.metadata, set_if = given["if"], if_rev = given.if_rev,
   }
-end
-
--- The whole of standard input, or of a file.
-function arguments.read_all(path)
-  local file = io.stdin
-  if path ~= "-" then
-    local message
-    file, message = io.open(path, "rb")
-    if not file then failure.raise(failure.FAILED, "cannot read %s", message) end
-  end
-  local bytes, why = file:read "*a"
-  if path ~= "-" then file:close() end
-  if not bytes then
-    failure.raise(failure.FAILED, "cannot read %s: %s",
-      path == "-" and "standard input" or path, tostring(why))
-  end
-  return bytes
 end
 
 return arguments

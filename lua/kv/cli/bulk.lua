@@ -5,6 +5,7 @@
 local kv = require "kv"
 local arguments = require "kv.cli.arguments"
 local failure = require "kv.cli.failure"
+local files = require "kv.cli.files"
 local output = require "kv.cli.output"
 local progress = require "kv.cli.progress"
 local session = require "kv.cli.session"
@@ -14,7 +15,7 @@ local call = failure.call
 
 -- JSON from an argument, or with - from standard input.
 local function parse(argument, expected)
-  local text = argument == "-" and arguments.read_all "-" or argument
+  local text = argument == "-" and files.all "-" or argument
   local value, message = kv.decode(text)
   if type(value) ~= "table" then
     failure.raise(argument == "-" and failure.FAILED or failure.USAGE, "%s: expected %s%s",

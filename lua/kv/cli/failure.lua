@@ -70,4 +70,21 @@ function failure.call(f, ...)
   return checked(failure.try(f, ...))
 end
 
+function failure.no_key(key)
+  failure.raise(failure.NOT_FOUND, "no key '%s'", key)
+end
+
+local function checked_key(key, first, message, code, ...)
+  if not first and type(message) == "string" and code then
+    if code == "not_found" then failure.no_key(key) end
+    failure.of_code(code, "key '%s': %s", key, message)
+  end
+  return first, message, code, ...
+end
+
+-- The same for a call on one key, which messages then name.
+function failure.on_key(key, f, ...)
+  return checked_key(key, failure.try(f, ...))
+end
+
 return failure

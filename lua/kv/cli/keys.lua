@@ -5,54 +5,14 @@
 local kv = require "kv"
 local arguments = require "kv.cli.arguments"
 local failure = require "kv.cli.failure"
-local json = require "kv.cli.json"
+local files = require "kv.cli.files"
 local output = require "kv.cli.output"
 local session = require "kv.cli.session"
 
 local option, NS, KEY = arguments.option, arguments.NS, arguments.KEY
-local call = failure.call
-
-local function no_key(key)
-  failure.raise(failure.NOT_FOUND, "no key '%s'", key)
-end
-
-local function checked(key, first, message, code, ...)
-  if not first and code then
-    if code == "not_found" then no_key(key) end
-    failure.of_code(code, "key '%s': %s", key, message)
-  end
-  return first, message, code, ...
-end
-
--- ns:method(key, ...), as failure.call would; messages name the key.
-local function on_key(ns, method, key, ...)
-  return checked(key, failure.try(ns[method], ns, key, ...))
-end
-
--- JSON text: indented for people, as it is for programs.
-local function show_json(text)
-  if output.columns then
-    output.write(json.indent(text, output.paint), "\n")
-  else
-    output.write(text)
-  end
-end
+local call, on_key, no_key = failure.call, failure.on_key, failure.no_key
 
 -- set ------------------------------------------------------------------------------------------
-
--- What to store, and whether it is JSON text. A document is stored as it is spelled.
-local function value_of(given)
-  if (given.value == nil) == (given.file == nil) then
-    failure.raise(failure.USAGE, "say a VALUE or --file F, one of them")
-  end
-  local text = given.value or arguments.read_all(given.file)
-  if not given.json then return text end
-  local parsed, expected = arguments.json(text)
-  if not parsed then failure.raise(failure.USAGE, "%s: expected %s",
-    given.value and "VALUE" or given.file, expected) end
-  if type(parsed.value) == "table" then return text, "json" end
-  return parsed.value
-end
 
 local set = {
   name = "set",
@@ -80,12 +40,29 @@ local set = {
   },
 }
 
+-- What the JSON spells, and how to store it: a document as it is spelled.
+local function parsed(what, text)
+  local found, expected = arguments.json(text)
+  if not found then failure.raise(failure.USAGE, "%s: expected %s", what, expected) end
+  if type(found.value) == "table" then return text, "json" end
+  return found.value
+end
+
 function set.run(given)
-  local value, as = value_of(given)
+  if (given.value == nil) == (given.file == nil) then
+    failure.raise(failure.USAGE, "say a VALUE or --file F, one of them")
+  end
   local opts = arguments.write(given)
-  opts.as = as
-  local ns = session.namespace(given.ns, "create")
-  on_key(ns, "put", given.key, value, opts)
+  local value = given.value
+  if given.json then
+    value, opts.as = parsed(value and "VALUE" or given.file, value or files.all(given.file))
+  end
+  local function put(what)
+    local ns = session.namespace(given.ns, "create")
+    on_key(given.key, ns.put, ns, given.key, what, opts)
+  end
+  if value ~= nil then return put(value) end
+  files.read(given.file, "set", put)
 end
 
 -- get ------------------------------------------------------------------------------------------
@@ -112,20 +89,21 @@ local get = {
   },
 }
 
--- Documents are the only values whose own text is indented.
+-- Only documents are indented, and only for people.
 local function print_value(ns, key, as)
-  local value = on_key(ns, "get", key, as == "json" and as or nil)
+  if as ~= "json" and (as or not output.columns) then
+    local stream = on_key(key, ns.get, ns, key, "stream")
+    if not stream then no_key(key) end
+    return files.copy_out(stream)
+  end
+  local value = on_key(key, ns.get, ns, key, as)
   if value == nil then no_key(key) end
-  if as == "json" then
-    show_json(kv.encode(value))
-  elseif type(value) == "string" then
-    local shown = output.columns and not as
-    output.write(shown and output.printable(value, true) or value, shown and "\n" or "")
+  if type(value) == "string" and not as then
+    output.write(output.printable(value, true), "\n")
   else
     -- The text of a number or a document is what the store has, not what this Lua makes of it.
-    local text = on_key(ns, "get", key, "text")
-    if text == nil then no_key(key) end
-    if as then output.write(text) else show_json(text) end
+    local text = not as and on_key(key, ns.get, ns, key, "text")
+    output.json(text and kv.decode(text) ~= nil and text or kv.encode(value))
   end
 end
 
@@ -135,7 +113,7 @@ end
 
 -- Times are for people as well: seconds with milliseconds.
 local function print_entry(ns, key, as)
-  local entry = on_key(ns, "entry", key, as)
+  local entry = on_key(key, ns.entry, ns, key, as)
   if not entry then no_key(key) end
   local shown = {}
   for _, field in ipairs { "namespace", "key", "value", "metadata", "rev", "id", "created_at",
@@ -146,8 +124,7 @@ local function print_entry(ns, key, as)
     end
     if value ~= nil then shown[#shown + 1] = kv.encode(field) .. ":" .. kv.encode(value) end
   end
-  show_json("{" .. table.concat(shown, ",") .. "}")
-  if not output.columns then output.write "\n" end
+  output.json("{" .. table.concat(shown, ",") .. "}", true)
 end
 
 function get.run(given)
@@ -169,7 +146,8 @@ local delete_key = {
 
 function delete_key.run(given)
   local ns = session.namespace(given.ns, "write")
-  if not on_key(ns, "delete", given.key, { if_rev = given.if_rev }) then no_key(given.key) end
+  local there = on_key(given.key, ns.delete, ns, given.key, { if_rev = given.if_rev })
+  if not there then no_key(given.key) end
 end
 
 local ttl = {
@@ -182,7 +160,7 @@ local ttl = {
 
 function ttl.run(given)
   local ns = session.namespace(given.ns, "read")
-  local seconds = on_key(ns, "ttl", given.key)
+  local seconds = on_key(given.key, ns.ttl, ns, given.key)
   if seconds == nil then no_key(given.key) end
   output.write(seconds and ("%.3f"):format(seconds) or "never", "\n")
 end
@@ -204,7 +182,7 @@ local incr = {
 
 function incr.run(given)
   local ns = session.namespace(given.ns, "write")
-  local n = on_key(ns, "incr", given.key, given.by or 1)
+  local n = on_key(given.key, ns.incr, ns, given.key, given.by or 1)
   output.write(kv.encode(n), "\n")
 end
 

@@ -5,6 +5,7 @@
 -- A terminal gets colours, aligned tables and nothing that could control it; a pipe gets the bytes.
 
 local failure = require "kv.cli.failure"
+local json = require "kv.cli.json"
 local term = require "kv.core".term
 
 local output = {}
@@ -123,6 +124,15 @@ end
 -- A name as one line of output.
 function output.line(name)
   output.write(output.columns and output.printable(name) or name, "\n")
+end
+
+-- JSON text: over several lines for people, as it is for programs, a line feed behind it or none.
+function output.json(text, feed)
+  if output.columns then
+    output.write(json.indent(text, output.paint), "\n")
+  else
+    output.write(text, feed and "\n" or "")
+  end
 end
 
 -- Numbers --------------------------------------------------------------------------------------

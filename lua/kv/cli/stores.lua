@@ -5,7 +5,6 @@
 local kv = require "kv"
 local arguments = require "kv.cli.arguments"
 local failure = require "kv.cli.failure"
-local json = require "kv.cli.json"
 local output = require "kv.cli.output"
 local session = require "kv.cli.session"
 
@@ -64,15 +63,10 @@ local function plain(list)
   return out
 end
 
-local function show_json(value)
-  output.write(output.columns and json.indent(kv.encode(value), output.paint) or kv.encode(value),
-    "\n")
-end
-
 function namespaces.run(given)
   local store = session.store "read"
   local list = call(store.namespaces, store)
-  if given.json then return show_json(plain(list)) end
+  if given.json then return output.json(kv.encode(plain(list)), true) end
   local rows = {}
   for i, ns in ipairs(list) do
     rows[i] = { ns.name, human(ns.keys, output.count), human(ns.bytes, output.bytes),
@@ -145,7 +139,7 @@ function stats.run(given)
   if given.json then
     s.path, s.namespace_list = text(session.path()), plain(list)
     s.report = text(s.report)
-    return show_json(s)
+    return output.json(kv.encode(s), true)
   end
   row("store", output.printable(session.path()))
   row("revision", output.count(s.rev), "; durable up to ", output.count(s.synced_rev))
