@@ -500,6 +500,7 @@ int kv_get_stats(kv *h, kv_stats *o)
     o->data_bytes = kv_load(kv_st(s, KV_ST_DATA));
     o->live_bytes = kv_load(kv_st(s, KV_ST_LIVE));
     o->log_bytes = kv_log_bytes(&s->log);
+    o->used_bytes = kv_log_used(&s->log);
     two[0] = s;
     two[1] = &o->blob_bytes;
     (void)kv_dir_list(s->dir, add_blob, two);

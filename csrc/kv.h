@@ -151,6 +151,7 @@ typedef struct kv_stats {
     uint64_t data_bytes;  /* keys + values + metadata */
     uint64_t live_bytes;  /* log bytes of live records */
     uint64_t log_bytes;   /* bytes of log files, spare and reserve included */
+    uint64_t used_bytes;  /* of them written and not yet cleaned: what is live, and what was */
     uint64_t blob_bytes;  /* bytes of large-value files */
     uint64_t index_bytes; /* bytes of index backed by storage */
     uint64_t segments, spares, segment_size;

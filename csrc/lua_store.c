@@ -343,6 +343,7 @@ static int store_stats(lua_State *L)
     FIELD(data_bytes);
     FIELD(live_bytes);
     FIELD(log_bytes);
+    FIELD(used_bytes);
     FIELD(blob_bytes);
     FIELD(index_bytes);
     FIELD(segments);

@@ -60,6 +60,7 @@ local codes = {
 
 -- fd: 1 unless given.
 function output.paint(text, style, fd)
+  if text == "" then return "" end
   local there = output.columns
   if fd == 2 then there = error_columns end
   if dumb or not there then return text end
@@ -170,13 +171,19 @@ end
 
 -- Bars and tables --------------------------------------------------------------------------------
 
--- share: 0 to 1.
-function output.bar(share, width)
-  share = share ~= share and 0 or math.max(0, math.min(1, share))
-  local full = math.floor(share * width + 0.5)
-  local on, off = "#", "."
-  if output.utf8 then on, off = "\226\150\136", "\226\150\145" end
-  return on:rep(full), off:rep(width - full)
+local solid, half, empty = "#", "+", "."
+if output.utf8 then solid, half, empty = "\226\150\136", "\226\150\146", "\226\150\145" end
+
+-- A bar of `width` characters for the share part of whole, and perhaps another behind it. fd: where
+-- it goes, 1 unless given.
+function output.bar(width, whole, part, other, fd)
+  local function characters(n)
+    return whole > 0 and math.floor(math.max(0, math.min(1, n / whole)) * width + 0.5) or 0
+  end
+  local a = characters(part)
+  local b = other and math.min(characters(part + other) - a, width - a) or 0
+  return output.paint(solid:rep(a), "bar", fd) .. output.paint(half:rep(b), "bar", fd)
+    .. output.paint(empty:rep(width - a - b), "faint", fd)
 end
 
 -- Characters, for aligning; wide ones count as one.
@@ -185,7 +192,8 @@ local function width(text)
   return n
 end
 
--- columns: { {title, right = true} ... }; rows: arrays of text. A pipe gets the fields between tabs
+-- columns: { {title, right = true, ready = true} ... }, ready: its cells, the last ones of their
+-- rows, may hold colours; rows: arrays of text. A pipe gets the fields between tabs
 -- and no titles, unless it is to look like a terminal.
 function output.table(columns, rows, always)
   if not output.columns and not always then
@@ -195,7 +203,9 @@ function output.table(columns, rows, always)
   local widths, shown = {}, {}
   for r, row in ipairs(rows) do
     shown[r] = {}
-    for i, cell in ipairs(row) do shown[r][i] = output.printable(cell) end
+    for i, cell in ipairs(row) do
+      shown[r][i] = columns[i].ready and cell or output.printable(cell)
+    end
   end
   for i, column in ipairs(columns) do
     widths[i] = width(column[1])

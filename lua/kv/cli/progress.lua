@@ -29,8 +29,7 @@ local function draw(bar, now)
     text = ("%s%s"):format(text, left)
     local room = bar.columns - #bar.label - #text - 10
     if room >= 5 then
-      local on, off = output.bar(share, math.min(room, 40))
-      text = output.paint(on, "bar", 2) .. output.paint(off, "faint", 2) .. "  " .. text
+      text = output.bar(math.min(room, 40), 1, share, nil, 2) .. "  " .. text
     end
     text = ("%s %3.0f%% %s"):format(bar.label, share * 100, text)
   end

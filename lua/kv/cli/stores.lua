@@ -97,10 +97,11 @@ end
 local stats = {
   name = "stats",
   summary = "Show what the store holds and how full it is.",
-  about = "Show the namespaces, how much of the log is live, and what the store counts.",
+  about = "Show the namespaces, how full the files of the store are, and how many keys wait for "
+    .. "their time to be over.",
   options = { { name = "--json", help = "Every counter as one JSON object, for programs." } },
-  more = "Live is what would be left if everything overwritten, deleted or expired were cleaned "
-    .. "up; the cleaner does so in the course of later writes.",
+  more = "The log of the store is cut into segments. What was overwritten, deleted or expired "
+    .. "stays in them until it is cleaned up, which later writes do beside their own work.",
   examples = {
     { "kv stats", "tables and bars" },
     { "kv stats --json", "for a monitor" },
@@ -109,27 +110,20 @@ local stats = {
 
 local BAR = 30 -- characters
 
-local function share(part, whole)
-  local on, off = output.bar(whole > 0 and part / whole or 0, BAR)
-  return ("%s%s %3.0f%%"):format(output.paint(on, "bar"), output.paint(off, "faint"),
-    whole > 0 and part / whole * 100 or 0)
-end
-
 local function row(label, ...)
   output.write(output.paint(("%-10s"):format(label), "name"), " ", table.concat({ ... }), "\n")
 end
 
 local function show_namespaces(list)
-  local most = 0
-  for _, ns in ipairs(list) do most = most + ns.bytes end
+  local all = 0
+  for _, ns in ipairs(list) do all = all + ns.bytes end
   local rows = {}
   for i, ns in ipairs(list) do
-    local on, off = output.bar(most > 0 and ns.bytes / most or 0, BAR)
-    rows[i] = { output.printable(ns.name), output.count(ns.keys), output.bytes(ns.bytes),
-      on .. off }
+    rows[i] = { ns.name, output.count(ns.keys), output.bytes(ns.bytes),
+      output.bar(BAR, all, ns.bytes) }
   end
   output.table({ { "NAMESPACE" }, { "KEYS", right = true }, { "BYTES", right = true },
-    { "SHARE OF BYTES" } }, rows, true)
+    { "SHARE OF BYTES", ready = true } }, rows, true)
 end
 
 function stats.run(given)
@@ -146,13 +140,14 @@ function stats.run(given)
   row("keys", output.count(s.keys), " in ", output.plural(#list, "namespace"), ", ",
     output.bytes(s.data_bytes))
   row("segments", output.count(s.segments), " of ", output.bytes(s.segment_size), ", ",
-    output.count(s.spares), " of them spare")
-  row("live", share(s.live_bytes, s.log_bytes), "  ", output.bytes(s.live_bytes), " of ",
-    output.bytes(s.log_bytes))
+    output.count(s.spares), " spare")
+  row("", output.bar(BAR, s.log_bytes, s.live_bytes, s.used_bytes - s.live_bytes), "  ",
+    output.bytes(s.live_bytes), " live, ", output.bytes(s.used_bytes - s.live_bytes),
+    " to be cleaned up, ", output.bytes(s.log_bytes - s.used_bytes), " free")
   row("large", output.bytes(s.blob_bytes), " in files of their own")
   row("index", output.bytes(s.index_bytes), ", ", output.plural(s.buckets, "bucket"), ", ",
     output.plural(s.nodes, "order node"))
-  row("timers", output.count(s.timers), " waiting")
+  row("timers", output.count(s.timers), " waiting to expire")
   if s.report ~= "" then row("opened", s.report) end
   if #list > 0 then
     output.write "\n"
