@@ -34,7 +34,17 @@ enum {
     KV_JSON_ECONTROL, /* an unescaped control character in a string */
     KV_JSON_EESCAPE,  /* no such escape, or half of a surrogate pair; offset of its backslash */
     KV_JSON_EUTF8,    /* a string is not UTF-8; offset of the first byte of the bad sequence */
-    KV_JSON_EDEPTH    /* nested deeper than KV_JSON_DEPTH */
+    KV_JSON_EDEPTH,   /* nested deeper than KV_JSON_DEPTH */
+    /* Of paths and edits (json_edit.h): */
+    KV_JSON_EPATH,    /* a path is spelled wrongly */
+    KV_JSON_EMISSING, /* nothing is there, and nothing may be made */
+    KV_JSON_EEXISTS,  /* something is there */
+    KV_JSON_EOBJECT,  /* not an object */
+    KV_JSON_EARRAY,   /* not an array */
+    KV_JSON_ESTRING,  /* not a string */
+    KV_JSON_EBOOLEAN, /* neither true nor false */
+    KV_JSON_EADD,     /* not a number */
+    KV_JSON_EINDEX    /* an index beyond the array, or a sum beyond its type */
 };
 
 /* What is wrong, and the 0-based offset of the byte where. */
@@ -51,6 +61,12 @@ const char *kv_json_strerror(int code);
  * code; *err (may be NULL) is set in either case.
  */
 int kv_json_check(const char *text, size_t len, kv_json_error *err);
+
+/*
+ * How many elements or members the text has, which is an array or an object and known to be valid,
+ * without white space in front; quicker than a scan.  0 for anything else.
+ */
+size_t kv_json_count(const char *text, size_t len);
 
 /* Tokens.  A key's token includes neither its colon nor white space. */
 enum {
@@ -95,6 +111,7 @@ int kv_json_next(kv_json_scan *scan);
  * accepted; anything else gives some bytes, but stays within both buffers.
  */
 size_t kv_json_unescape(const char *text, size_t len, char *out);
+size_t kv_json_unescaped_size(const char *text, size_t len); /* what that would return */
 
 /*
  * The reverse: kv_json_escape_size checks that the bytes are UTF-8 and says how long they get

@@ -266,6 +266,67 @@ typedef struct kv_incr_opts {
 KV_API int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by,
                    const kv_incr_opts *o, kv_value *out, uint64_t *rev);
 
+/* ---- one field of a document ---------------------------------------------------------- */
+
+/* A key whose value is KV_JSON, or a KV_STRING that holds JSON text (it stays a string), is a
+ * document; a number, boolean or null is one that consists of just that. Every edit is one atomic
+ * step, whoever else edits, and leaves all bytes outside the edited place as they are. It is
+ * computed without the lock and written if the record is still the same, else computed again.
+ *
+ * A KV_JSON value that was put must be valid JSON: it is not checked again here.
+ *
+ * Paths are text: `name.name[0]["any key"]`, or an RFC 6901 pointer when they begin with a slash;
+ * length 0: the document. Indexes count from 0, and below 0 from the end: -1 is the last. See
+ * docs/json.md.
+ *
+ * Codes: KV_EBADPATH, KV_ENOTJSON (a string that is none), KV_ETOODEEP, those of wrong types
+ * (KV_ENOTOBJECT and KV_ENOTARRAY also for steps), KV_ERANGE (an index beyond the array, a sum
+ * beyond its type), KV_ENOTFOUND, and those of kv_put. The document is unchanged then. */
+
+/* What the path leads to: JSON text (KV_JSON) inside the document, or with an empty path the value
+ * of a number, boolean or null. KV_ENOTFOUND: the key or the field is not there. */
+KV_API int kv_get_field(kv_ns *ns, const char *key, size_t len, const char *path, size_t path_len,
+                        kv_value *out);
+
+enum {
+    KV_EDIT_SET = 1,
+    KV_EDIT_INCREMENT, /* by `by`; missing counts as 0 */
+    KV_EDIT_PUSH,      /* behind the last element; missing counts as [] */
+    KV_EDIT_EXTEND,    /* by the elements of `json`, an array */
+    KV_EDIT_INSERT,    /* before the element that the path leads to */
+    KV_EDIT_POP,       /* element `index` of the array; KV_ENOTFOUND: it has none */
+    KV_EDIT_REMOVE,    /* an empty path removes the key; KV_ENOTFOUND: nothing there */
+    KV_EDIT_TOGGLE,    /* missing counts as false */
+    KV_EDIT_APPEND,    /* the content of `json`, a JSON string; missing counts as "" */
+    KV_EDIT_MERGE      /* `json` as RFC 7396 says; the path must be empty */
+};
+
+enum {
+    KV_EDIT_NO_CREATE = 1, /* what is missing is KV_ENOTFOUND, and not made */
+    KV_EDIT_PEEK = 2       /* POP, REMOVE: changes nothing, says what would go */
+};
+
+typedef struct kv_edit {
+    int32_t op;
+    uint32_t flags;
+    const char *path;
+    const char *json; /* SET, PUSH, EXTEND, INSERT, APPEND, MERGE: valid JSON text */
+    uint32_t path_len, json_len;
+    int64_t index;  /* POP */
+    kv_value by;    /* INCREMENT: KV_INTEGER or KV_NUMBER */
+    kv_write write; /* KV_IF_EXIST and KV_IF_NOT_EXIST mean the field, KV_IF_REV the record; without
+                       KV_KEEP_TTL and KV_KEEP_META ttl and metadata go, as in kv_put */
+} kv_edit;
+
+typedef struct kv_edited {
+    uint64_t rev;    /* with KV_EDIT_PEEK: of the record as it is */
+    uint64_t length; /* PUSH, EXTEND, INSERT: elements; APPEND: bytes of the string */
+    kv_value value;  /* INCREMENT: the sum; TOGGLE: KV_BOOLEAN; KV_EDIT_PEEK: KV_JSON */
+} kv_edited;
+
+KV_API int kv_edit_field(kv_ns *ns, const char *key, size_t len, const kv_edit *edit,
+                         kv_edited *out);
+
 /* ---- many keys ------------------------------------------------------------------------ */
 
 typedef struct kv_item {

@@ -230,6 +230,8 @@ static const char *const aliases[][2] = {
     {"durability", "sync"},
     {"fsync", "sync"},
     {"createifmissing", "create"},
+    {"createmissing", "create"},
+    {"upsert", "create"},
     {"errorifmissing", "create"},
     {"mapsize", "max_size"},
     {"quota", "max_size"},
@@ -503,7 +505,7 @@ int kv_lua_write_opts(lua_State *L, int base, kv_write *w, int *as_json)
     }
     if (!lua_isnil(L, base + IF_REV))
         read_if_rev(L, base + IF_REV, w);
-    if (!lua_isnil(L, base + AS)) {
+    if (as_json != NULL && !lua_isnil(L, base + AS)) {
         if (lua_type(L, base + AS) != LUA_TSTRING ||
             strcmp(lua_tostring(L, base + AS), "json") != 0)
             kv_lua_bad(L, "as", "\"json\"", base + AS);
@@ -728,6 +730,20 @@ static const char *in_general(int rc)
         return "the key has another revision";
     case KV_ENOTNUMBER:
         return "the value is not a number";
+    case KV_ENOTSTRING:
+        return "not a string";
+    case KV_ENOTBOOLEAN:
+        return "not a boolean";
+    case KV_ENOTARRAY:
+        return "not an array";
+    case KV_ENOTOBJECT:
+        return "not an object";
+    case KV_ENOTJSON:
+        return "not JSON";
+    case KV_ETOODEEP:
+        return "nested deeper than 128 levels";
+    case KV_EBADPATH:
+        return "not a path";
     case KV_ERANGE:
         return "out of range";
     case KV_EBADCURSOR:

@@ -618,8 +618,7 @@ int kv_lua_json_encode(lua_State *L)
 
 #define UNESCAPE_SMALL 512
 
-/* Push the content of the string token of the scan. */
-static void push_string(lua_State *L, const kv_json_scan *scan)
+void kv_lua_push_token(lua_State *L, const kv_json_scan *scan)
 {
     const char *s = scan->text + scan->start + 1;
     size_t len = scan->end - scan->start - 2;
@@ -651,7 +650,7 @@ int kv_lua_decode(lua_State *L, const char *text, size_t len, kv_json_error *err
     for (;;) {
         switch (kv_json_next(&scan)) {
         case KV_JSON_KEY:
-            push_string(L, &scan);
+            kv_lua_push_token(L, &scan);
             continue;
         case KV_JSON_OBJECT:
             if (++depth % 8 == 0) /* a level takes two slots, the container and a key */
@@ -672,7 +671,7 @@ int kv_lua_decode(lua_State *L, const char *text, size_t len, kv_json_error *err
             depth--;
             break;
         case KV_JSON_STRING:
-            push_string(L, &scan);
+            kv_lua_push_token(L, &scan);
             break;
         case KV_JSON_NUMBER:
             if (kv_json_number_parse(text + scan.start, scan.end - scan.start, &i, &d) ==

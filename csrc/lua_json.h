@@ -38,6 +38,9 @@ void kv_lua_encode_done(lua_State *L, int idx);
  */
 int kv_lua_decode(lua_State *L, const char *text, size_t len, kv_json_error *err);
 
+/* Push the content of the string or key that the scan has just handed out. */
+void kv_lua_push_token(lua_State *L, const kv_json_scan *scan);
+
 /* Push a message for a failed decode ("unexpected character at byte 7", counted from 1 as Lua
  * does) and return the code of the contract for it, "not_json" or "too_deep". */
 const char *kv_lua_json_failure(lua_State *L, const kv_json_error *err);

@@ -149,6 +149,7 @@ extern const kv_lua_op kv_lua_put_ops[];    /* the same; they may end in kv_lua_
 extern const kv_lua_op kv_lua_list_ops[];   /* lua_list.c */
 extern const kv_lua_op kv_lua_many_ops[];   /* lua_many.c */
 extern const kv_lua_op kv_lua_stream_ops[]; /* lua_stream.c */
+extern const kv_lua_op kv_lua_field_ops[];  /* lua_field.c */
 
 /* Puts every operation, array, encode, decode and null into the table at `t`, bound to the handle
  * at `handle`; `opener` is the index of a function or 0. */
@@ -234,7 +235,8 @@ int kv_lua_value(lua_State *L, int i, const char *what, int as_json, kv_value *v
 #define KV_LUA_WRITE_NAMES "ttl", "expiration", "keep_ttl", "metadata", "set_if", "if_rev", "as"
 enum { KV_LUA_WRITE_COUNT = 7 };
 /* Reads them from the stack at `base` (0: none given) over what is in *w and *as_json already. May
- * leave the owner of the metadata's bytes on the stack. Returns 0, or results. */
+ * leave the owner of the metadata's bytes on the stack. Returns 0, or results. as_json NULL: the
+ * list has another name in that place. */
 int kv_lua_write_opts(lua_State *L, int base, kv_write *w, int *as_json);
 /* The table {if_rev=} at i. */
 void kv_lua_if_rev(lua_State *L, int i, kv_write *w);

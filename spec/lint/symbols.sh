@@ -20,10 +20,10 @@ done
 system='pthread_|clock_|gettimeofday$|time$|nanosleep$|open|close$|read$|write$|pread|pwrite|mmap|munmap'
 system="$system|msync|fsync|fdatasync|fallocate|unlink|kv_os_(lock|unlock|wall|monotonic|sleep|file|map|open)"
 heap='malloc$|calloc$|realloc$|free$|posix_memalign$|kv_os_(alloc|malloc|free)'
-for module in hash order wheel json record; do
+for module in hash order wheel json json_text json_num json_path json_edit record; do
     found=$(undefined $module | grep -E "^($system)") && complain "$module does I/O, locks or reads a clock: $found"
 done
-for module in region hash order wheel json record; do
+for module in region hash order wheel json json_text json_num json_path json_edit record; do
     found=$(undefined $module | grep -E "^($heap)") && complain "$module allocates: $found"
 done
 
