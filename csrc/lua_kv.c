@@ -261,12 +261,8 @@ static const kv_lua_op conversions[] = {
 static const struct {
     const kv_lua_op *ops;
     int tail;
-} all_ops[] = {{kv_lua_key_ops, 0},
-               {kv_lua_put_ops, 1},
-               {kv_lua_list_ops, 0},
-               {kv_lua_many_ops, 0},
-               {kv_lua_stream_ops, 0},
-               {kv_lua_field_ops, 0}};
+} all_ops[] = {{kv_lua_key_ops, 0},  {kv_lua_put_ops, 1},    {kv_lua_list_ops, 0},
+               {kv_lua_many_ops, 0}, {kv_lua_stream_ops, 0}, {kv_lua_field_ops, 0}};
 enum { GROUPS = sizeof all_ops / sizeof all_ops[0] };
 
 static void put_bound(lua_State *L, const kv_lua_op *op, int tail, int t, int handle, int opener)
