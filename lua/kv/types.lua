@@ -65,6 +65,16 @@
 ---@field if_rev? integer 0: must not exist
 ---@field as? "json" the value is JSON text, stored as a document byte for byte
 
+---Where in a document: text (`items[0].name`, or `/items/0/name`), or an array of steps; nil or ""
+---is all of it. Indexes count from 0, and -1 is the last.
+---@alias kv.Path string|(string|integer)[]
+
+---@class kv.FieldOptions: kv.WriteOptions
+---@field as? nil
+---@field set_if? "exist"|"not_exist" the field
+---@field if_rev? integer the record
+---@field create? boolean make what is missing (true)
+
 ---@class kv.IfRev
 ---@field if_rev? integer
 
@@ -313,6 +323,138 @@ function ns:swap(key, value, opts) end
 ---@return kv.Code? code
 function ns:take(key, opts) end
 
+-- JSON fields: indexes count from 0, -1 is the last ---------------------------------------------
+
+---The value at the path; nil if there is none.
+---@param key string
+---@param path? kv.Path
+---@return kv.Value? value
+---@return string? message
+---@return kv.Code? code
+function ns:json_get(key, path) end
+
+---@param key string
+---@param path? kv.Path
+---@return "object"|"array"|"string"|"integer"|"number"|"boolean"|"null"|nil name
+---@return string? message
+---@return kv.Code? code
+function ns:json_type(key, path) end
+
+---Elements of an array, members of an object, bytes of a string.
+---@param key string
+---@param path? kv.Path
+---@return integer? length
+---@return string? message
+---@return kv.Code? code
+function ns:json_length(key, path) end
+
+---The names of an object's members, in the order of the document.
+---@param key string
+---@param path? kv.Path
+---@return string[]? names
+---@return string? message
+---@return kv.Code? code
+function ns:json_keys(key, path) end
+
+---Sets a field; makes missing objects on the way, and the key.
+---@param key string
+---@param path kv.Path|nil
+---@param value kv.Value
+---@param opts? kv.FieldOptions
+---@return integer|false|nil rev
+---@return string? message
+---@return kv.Code? code
+function ns:json_set(key, path, value, opts) end
+
+---A missing number counts as 0.
+---@param key string
+---@param path kv.Path|nil
+---@param by? number
+---@param opts? kv.FieldOptions
+---@return number|false|nil n
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_increment(key, path, by, opts) end
+
+ns.json_incr = ns.json_increment
+
+---Appends to an array, which is made if it is missing.
+---@param key string
+---@param path kv.Path|nil
+---@param value kv.Value
+---@param opts? kv.FieldOptions
+---@return integer|false|nil length
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_push(key, path, value, opts) end
+
+---Appends the elements of an array.
+---@param key string
+---@param path kv.Path|nil
+---@param array table
+---@param opts? kv.FieldOptions
+---@return integer|false|nil length
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_extend(key, path, array, opts) end
+
+---Puts a value before the element that the path leads to.
+---@param key string
+---@param path kv.Path
+---@param value kv.Value
+---@param opts? kv.FieldOptions
+---@return integer|false|nil length
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_insert(key, path, value, opts) end
+
+---Takes an element out, the last one unless told; nil if there is none.
+---@param key string
+---@param path kv.Path|nil
+---@param index? integer
+---@param opts? kv.FieldOptions
+---@return kv.Value|false|nil value
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_pop(key, path, index, opts) end
+
+---Removes a member or an element; false if it was not there.
+---@param key string
+---@param path kv.Path|nil
+---@param opts? kv.FieldOptions
+---@return boolean? removed
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_remove(key, path, opts) end
+
+---Merges a patch into the whole document, as RFC 7396 says.
+---@param key string
+---@param patch kv.Value
+---@param opts? kv.FieldOptions
+---@return integer|false|nil rev
+---@return string? message
+---@return kv.Code? code
+function ns:json_merge(key, patch, opts) end
+
+---A missing boolean counts as false.
+---@param key string
+---@param path kv.Path|nil
+---@param opts? kv.FieldOptions
+---@return boolean? now
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_toggle(key, path, opts) end
+
+---Appends text to a string, a missing one being empty.
+---@param key string
+---@param path kv.Path|nil
+---@param text string
+---@param opts? kv.FieldOptions
+---@return integer|false|nil bytes
+---@return string? message
+---@return integer|kv.Code|nil rev_or_code
+function ns:json_append(key, path, text, opts) end
+
 ---A plain table of the operations, called with a dot, that leads nowhere else: for code that is not
 ---trusted with the store.
 ---@return table
@@ -411,6 +553,21 @@ function store:close() end
 ---@field clear fun(): integer?, string?, kv.Code?
 ---@field swap fun(key: string, value: kv.Value, opts?: kv.WriteOptions): any, string?, integer|kv.Code|nil
 ---@field take fun(key: string, opts?: kv.IfRev): kv.Value?, string?, kv.Code?
+---@field json_get fun(key: string, path?: kv.Path): kv.Value?, string?, kv.Code?
+---@field json_type fun(key: string, path?: kv.Path): "object"|"array"|"string"|"integer"|"number"|"boolean"|"null"|nil, string?, kv.Code?
+---@field json_length fun(key: string, path?: kv.Path): integer?, string?, kv.Code?
+---@field json_keys fun(key: string, path?: kv.Path): string[]?, string?, kv.Code?
+---@field json_set fun(key: string, path: kv.Path?, value: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, kv.Code?
+---@field json_increment fun(key: string, path: kv.Path?, by?: number, opts?: kv.FieldOptions): number|false|nil, string?, integer|kv.Code|nil
+---@field json_incr fun(key: string, path: kv.Path?, by?: number, opts?: kv.FieldOptions): number|false|nil, string?, integer|kv.Code|nil
+---@field json_push fun(key: string, path: kv.Path?, value: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
+---@field json_extend fun(key: string, path: kv.Path?, array: table, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
+---@field json_insert fun(key: string, path: kv.Path, value: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
+---@field json_pop fun(key: string, path: kv.Path?, index?: integer, opts?: kv.FieldOptions): kv.Value|false|nil, string?, integer|kv.Code|nil
+---@field json_remove fun(key: string, path: kv.Path?, opts?: kv.FieldOptions): boolean?, string?, integer|kv.Code|nil
+---@field json_merge fun(key: string, patch: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, kv.Code?
+---@field json_toggle fun(key: string, path: kv.Path?, opts?: kv.FieldOptions): boolean?, string?, integer|kv.Code|nil
+---@field json_append fun(key: string, path: kv.Path?, text: string, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
 local kv = {}
 
 ---@param path string a directory, or ":memory:"

@@ -41,7 +41,8 @@ local commands = {
 }
 
 for _, group in ipairs {
-  require "kv.cli.keys", require "kv.cli.bulk", require "kv.cli.stores", require "kv.cli.itself",
+  require "kv.cli.keys", require "kv.cli.fields", require "kv.cli.bulk",
+  require "kv.cli.stores", require "kv.cli.itself",
 } do
   for _, command in ipairs(group) do commands[#commands + 1] = command end
 end

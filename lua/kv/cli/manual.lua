@@ -27,6 +27,14 @@ local function synopsis(command)
   return table.concat(out, " ")
 end
 
+local function arguments(put, list)
+  for _, a in ipairs(list or {}) do
+    put ".TP"
+    put(("\\fI%s\\fR"):format(escape(a.name)))
+    put(prose(a.help))
+  end
+end
+
 local function options(put, list)
   for _, o in ipairs(list or {}) do
     local name = escape((o.name:gsub(" ", ", ")))
@@ -77,7 +85,10 @@ function manual.page(commands, version)
         put ".PP"
         put(prose(command.more))
       end
+      arguments(put, command.arguments)
       options(put, command.options)
+      put ".PP"
+      put "Examples:"
       examples(put, command.examples)
     end
   end

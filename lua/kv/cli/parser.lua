@@ -25,6 +25,11 @@ end
 
 -- Building -------------------------------------------------------------------------------------
 
+-- Help texts mark code as `code`, which the man page prints bold.
+local function plain(text)
+  return (text:gsub("`", ""))
+end
+
 local function examples(command)
   local lines = {}
   for _, example in ipairs(command.examples or {}) do
@@ -37,7 +42,7 @@ end
 local function epilog(command)
   local parts = {}
   if command.name then parts[1] = "--store PATH, and what else kv --help says, works here too." end
-  if command.more then parts[#parts + 1] = command.more:gsub("`", "") end
+  if command.more then parts[#parts + 1] = plain(command.more) end
   local lines = examples(command)
   if #lines > 0 then parts[#parts + 1] = "Examples:\n" .. table.concat(lines, "\n") end
   return #parts > 0 and table.concat(parts, "\n\n") or nil
@@ -64,17 +69,17 @@ local function add_help(to)
 end
 
 local function add_argument(to, a)
-  local argument = to:argument(a.name):description(a.help):target(a.name:lower())
+  local argument = to:argument(a.name):description(plain(a.help)):target(a.name:lower())
     :args(a.many and "*" or a.optional and "?" or 1):convert(converter(a.name, a.convert))
   if a.choices then argument:choices(a.choices) end
 end
 
 local function add_option(to, o)
   if not o.metavar then
-    to:flag(o.name):description(o.help)
+    to:flag(o.name):description(plain(o.help))
     return
   end
-  local option = to:option(o.name):description(o.help):argname(o.metavar)
+  local option = to:option(o.name):description(plain(o.help)):argname(o.metavar)
     :convert(converter(o.name:match "%-%-%S+", o.convert))
   if o.choices then option:choices(o.choices) end
 end
@@ -89,7 +94,7 @@ local function usage_error(at, message)
 end
 
 function parser.build(commands)
-  local top = argparse("kv", commands.about, epilog(commands))
+  local top = argparse("kv", plain(commands.about), epilog(commands))
   top:add_help(false):help_max_width(80):usage_max_width(80):help_description_margin(26)
   top:command_target "command":require_command(true)
   add_help(top)
@@ -100,7 +105,7 @@ function parser.build(commands)
   end)
   for _, c in ipairs(commands) do
     local sub = top:command(c.alias and c.name .. " " .. c.alias or c.name)
-    sub:summary(c.summary):description(c.about):epilog(epilog(c)):hidden(c.hidden or false)
+    sub:summary(c.summary):description(plain(c.about)):epilog(epilog(c)):hidden(c.hidden or false)
     sub:add_help(false)
     for _, a in ipairs(c.arguments or {}) do add_argument(sub, a) end
     for _, o in ipairs(c.options or {}) do add_option(sub, o) end
