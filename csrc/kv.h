@@ -178,6 +178,19 @@ KV_API int kv_backup(kv *h, const char *dir, uint64_t *records);
  * as h. */
 KV_API const char *kv_report(kv *h);
 
+/* ---- many stores in one directory ------------------------------------------------------ */
+
+/* The names of the stores in directory `root`, each with a 0 behind it, in no order; no symbolic
+ * link is one. *size: room at `names` before, bytes there after. KV_ERANGE: too little room, *size
+ * is what it takes. KV_ENOTFOUND: no such directory. */
+KV_API int kv_list_stores(const char *root, char *names, size_t *size);
+
+/* Removes the store at `path`: renamed away in one step, so that no death leaves half a store under
+ * its name, then unlinked (a later call also does what a death left of that). KV_EBUSY: somebody
+ * has it open. KV_ENOTFOUND: nothing is there. KV_EUNSUPPORTED: not a store, a symbolic link, or it
+ * holds other files. */
+KV_API int kv_remove_store(const char *path);
+
 /* ---- namespaces ----------------------------------------------------------------------- */
 
 /* Opens namespace `name` (1..KV_MAX_NAME bytes). desc NULL: leave the description alone. create 0

@@ -232,6 +232,8 @@ static const char *const aliases[][2] = {
     {"createifmissing", "create"},
     {"createmissing", "create"},
     {"upsert", "create"},
+    {"create", "auto_create"},
+    {"createifmissing", "auto_create"},
     {"errorifmissing", "create"},
     {"mapsize", "max_size"},
     {"quota", "max_size"},

@@ -22,10 +22,10 @@ static int boxes; /* tests look for one left behind */
 #define COUNT_BOXES(n) ((void)0)
 #endif
 
-kv_lua_store *kv_lua_store_new(const char *path)
+kv_lua_store *kv_lua_store_new(const char *path, const char *id, size_t id_len)
 {
     size_t len = strlen(path);
-    kv_lua_store *s = malloc(sizeof *s + len + 1);
+    kv_lua_store *s = malloc(sizeof *s + len + 1 + (id != NULL ? id_len : 0));
 
     if (s == NULL)
         return NULL;
@@ -33,6 +33,10 @@ kv_lua_store *kv_lua_store_new(const char *path)
     s->spaces = NULL;
     s->refs = 1;
     memcpy(s->path, path, len + 1);
+    s->id = NULL;
+    s->id_len = id_len;
+    if (id != NULL)
+        s->id = memcpy(s->path + len + 1, id, id_len);
     COUNT_BOXES(1);
     return s;
 }
@@ -148,11 +152,35 @@ int kv_lua_misuse_bound(lua_State *L, const char *name)
     return kv_lua_error(L, "use kv.%s(...), not kv:%s(...): a dot, not a colon", name, name);
 }
 
+void kv_lua_push_name(lua_State *L, const kv_lua_ns *b)
+{
+    const char *app = b->name + 3;
+    size_t len = (unsigned char)b->name[2];
+
+    if (b->name[0] != '\0') {
+        lua_pushliteral(L, "'");
+        lua_pushlstring(L, b->name, b->name_len);
+    } else if (b->name[1] == KV_LUA_APP) {
+        lua_pushliteral(L, "of app '");
+        lua_pushlstring(L, app, len);
+        lua_pushliteral(L, "', installation '");
+        lua_pushlstring(L, app + len, b->name_len - 3 - len);
+        lua_concat(L, 3);
+    } else {
+        lua_pushliteral(L, "of all installations of app '");
+        lua_pushlstring(L, b->name + 2, b->name_len - 2);
+    }
+    lua_pushliteral(L, "'");
+    lua_concat(L, 3);
+}
+
 int kv_lua_closed(lua_State *L, const kv_lua_call *c)
 {
     if (c->box == NULL)
         return kv_lua_error(L, "this namespace is closed");
-    return kv_lua_error(L, "namespace '%s' is closed: its store was closed", c->box->name);
+    kv_lua_stack(L, 8);
+    kv_lua_push_name(L, c->box);
+    return kv_lua_error(L, "namespace %s is closed: its store was closed", lua_tostring(L, -1));
 }
 
 /* The module's functions work on a store that is opened by the first of them. */
@@ -211,11 +239,14 @@ static int ns_tostring(lua_State *L)
 {
     kv_lua_handle *o = self(L);
 
-    if (o->box == NULL)
+    if (o->box == NULL) {
         lua_pushliteral(L, "kv.namespace (not open)");
-    else
-        lua_pushfstring(L, "kv.namespace '%s'%s", o->box->name,
-                        o->box->ns != NULL ? "" : " (closed)");
+        return 1;
+    }
+    lua_pushliteral(L, "kv.namespace ");
+    kv_lua_push_name(L, o->box);
+    lua_pushstring(L, o->box->ns != NULL ? "" : " (closed)");
+    lua_concat(L, 3);
     return 1;
 }
 
@@ -465,6 +496,10 @@ int luaopen_kv_core(lua_State *L)
                                          {"raise", core_raise},
                                          {"misuse", core_misuse},
                                          {"check_open", kv_lua_check_open},
+                                         {"open_instance", kv_lua_open_instance},
+                                         {"expect_store", kv_lua_expect_store},
+                                         {"list_stores", kv_lua_list_stores},
+                                         {"remove_store", kv_lua_remove_store},
 #ifdef KV_TEST
                                          {"test_clock", core_test_clock},
                                          {"test_boxes", core_test_boxes},

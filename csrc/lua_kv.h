@@ -23,6 +23,8 @@ typedef struct kv_lua_store {
     kv *h;             /* NULL: closed */
     kv_lua_ns *spaces; /* all namespaces made from it: an explicit close ends them first */
     unsigned refs;
+    const char *id; /* of an instance (kv.instances), behind the path; NULL: none */
+    size_t id_len;
     char path[]; /* as it was given */
 } kv_lua_store;
 
@@ -69,8 +71,8 @@ extern const char kv_lua_ns_meta[], kv_lua_store_meta[];
 /* Fills a fresh handle; a KV_E* code leaves it empty. No Lua call inside. */
 int kv_lua_attach(kv_lua_handle *o, kv_lua_store *s, const char *name, size_t len, const char *desc,
                   size_t desc_len, int create);
-/* A closed box with one reference, or NULL. */
-kv_lua_store *kv_lua_store_new(const char *path);
+/* A closed box with one reference, or NULL. id NULL: not an instance. */
+kv_lua_store *kv_lua_store_new(const char *path, const char *id, size_t id_len);
 void kv_lua_store_close(kv_lua_store *s);
 void kv_lua_store_release(kv_lua_store *s);
 void kv_lua_ns_release(kv_lua_ns *b);
@@ -78,6 +80,12 @@ void kv_lua_ns_release(kv_lua_ns *b);
 /* Pushes an empty userdata with its metatable. */
 kv_lua_handle *kv_lua_new_handle(lua_State *L);
 kv_lua_owner *kv_lua_new_owner(lua_State *L);
+
+/* Pushes the name of a namespace as a person reads it. */
+void kv_lua_push_name(lua_State *L, const kv_lua_ns *b);
+
+/* Names of scopes begin with byte 0 and this. */
+enum { KV_LUA_APP = 'a', KV_LUA_GLOBAL = 'g' };
 
 /* The slow parts of the two below. */
 int kv_lua_misuse(lua_State *L, const char *name);
@@ -170,8 +178,12 @@ int kv_lua_put_reader(lua_State *L, const kv_lua_call *c);
 int kv_lua_reader(lua_State *L, const kv_lua_call *c, const char *key, size_t len, kv_record *r);
 
 /* lua_store.c */
-void kv_lua_store_setup(lua_State *L); /* makes the metatable of stores */
-int kv_lua_open(lua_State *L);         /* open(path, opts); upvalue 1: the module */
+void kv_lua_store_setup(lua_State *L);  /* makes the metatable of stores */
+int kv_lua_open(lua_State *L);          /* open(path, opts); upvalue 1: the module */
+int kv_lua_open_instance(lua_State *L); /* open(path, opts, id) */
+int kv_lua_expect_store(lua_State *L);
+int kv_lua_list_stores(lua_State *L);  /* the file names in a directory, or a failure */
+int kv_lua_remove_store(lua_State *L); /* true, or a failure */
 int kv_lua_check_open(lua_State *L);   /* raises what open would raise, opens nothing */
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 

@@ -120,10 +120,13 @@ static int op_get_with_metadata(lua_State *L, const kv_lua_call *c)
     lua_setfield(L, -2, "namespace");
     lua_pushvalue(L, c->arg);
     lua_setfield(L, -2, "key");
-    if (!c->guarded) {
+    if (c->box->store->id != NULL)
+        lua_pushlstring(L, c->box->store->id, c->box->store->id_len);
+    else if (!c->guarded)
         lua_pushstring(L, c->box->store->path);
-        lua_setfield(L, -2, "instance");
-    }
+    else
+        lua_pushnil(L); /* a path is not for everybody */
+    lua_setfield(L, -2, "instance");
     return 1;
 }
 

@@ -66,19 +66,25 @@ static const char *read_path(lua_State *L, const char *what)
     return path;
 }
 
-static const char *read_open(lua_State *L, kv_options *o)
+#define OPEN_NAMES                                                                                 \
+    "sync", "interval", "thread", "readonly", "max_size", "max_value", "mode", "timeout",          \
+        "unsafe_fs", "salvage", NULL
+
+/* A store is made where there is none, an instance only when asked for. */
+static const char *read_open(lua_State *L, int instance, kv_options *o)
 {
     enum { CREATE, SYNC, INTERVAL, THREAD, READONLY, SIZE, VALUE, MODE, TIMEOUT, UNSAFE, SALVAGE };
-    static const char *const names[] = {"create",   "sync",      "interval",  "thread",
-                                        "readonly", "max_size",  "max_value", "mode",
-                                        "timeout",  "unsafe_fs", "salvage",   NULL};
+    static const char *const store_names[] = {"create", OPEN_NAMES};
+    static const char *const instance_names[] = {"auto_create", OPEN_NAMES};
+    const char *const *names = instance ? instance_names : store_names;
     const char *path = read_path(L, "path");
     int base = kv_lua_opts(L, 2, names, NULL);
 
     kv_options_init(o);
+    o->create = !instance;
     if (base == 0)
         return path;
-    o->create = kv_lua_boolean(L, base + CREATE, "create", o->create);
+    o->create = kv_lua_boolean(L, base + CREATE, names[CREATE], o->create);
     o->thread = kv_lua_boolean(L, base + THREAD, "thread", o->thread);
     o->readonly = kv_lua_boolean(L, base + READONLY, "readonly", o->readonly);
     o->unsafe_fs = kv_lua_boolean(L, base + UNSAFE, "unsafe_fs", o->unsafe_fs);
@@ -100,35 +106,102 @@ static const char *read_open(lua_State *L, kv_options *o)
     return path;
 }
 
+static kv *live(lua_State *L, kv_lua_owner *o);
+
 int kv_lua_check_open(lua_State *L)
 {
     kv_options o;
 
-    read_open(L, &o);
+    read_open(L, 0, &o);
     return 0;
 }
 
-int kv_lua_open(lua_State *L)
+static int open_store(lua_State *L, const char *path, const kv_options *o, const char *id,
+                      size_t id_len)
 {
-    kv_options o;
-    kv_lua_owner *owner;
-    kv_lua_store *s;
-    const char *path;
+    kv_lua_owner *owner = kv_lua_new_owner(L);
+    kv_lua_store *s = kv_lua_store_new(path, id, id_len);
     int rc;
 
-    if (lua_type(L, 1) == LUA_TTABLE && lua_rawequal(L, 1, lua_upvalueindex(1)))
-        return kv_lua_misuse_bound(L, "open");
-    path = read_open(L, &o);
-    owner = kv_lua_new_owner(L);
-    s = kv_lua_store_new(path);
     if (s == NULL)
         return kv_lua_fail(L, NULL, KV_ENOMEM);
-    rc = kv_open(path, &o, &s->h);
+    rc = kv_open(path, o, &s->h);
     if (rc != KV_OK) {
         kv_lua_store_release(s);
         return kv_lua_fail(L, NULL, rc);
     }
     owner->box = s;
+    return 1;
+}
+
+int kv_lua_open(lua_State *L)
+{
+    kv_options o;
+    const char *path;
+
+    if (lua_type(L, 1) == LUA_TTABLE && lua_rawequal(L, 1, lua_upvalueindex(1)))
+        return kv_lua_misuse_bound(L, "open");
+    path = read_open(L, 0, &o);
+    return open_store(L, path, &o, NULL, 0);
+}
+
+/* expect_store(value, what): raises unless it is an open store. */
+int kv_lua_expect_store(lua_State *L)
+{
+    kv_lua_owner *o = kv_lua_to_owner(L, 1);
+
+    if (o == NULL)
+        return kv_lua_bad(L, lua_tostring(L, 2), "a store", 1);
+    live(L, o);
+    return 0;
+}
+
+/* ---- instances ---------------------------------------------------------- */
+
+int kv_lua_open_instance(lua_State *L)
+{
+    kv_options o;
+    const char *path, *id;
+    size_t len;
+
+    id = lua_tolstring(L, 3, &len);
+    path = read_open(L, 1, &o);
+    return open_store(L, path, &o, id, len);
+}
+
+int kv_lua_list_stores(lua_State *L)
+{
+    const char *root = lua_tostring(L, 1);
+    size_t room = 4096, size;
+    char *names;
+    int rc, n = 0;
+
+    for (;;) {
+        lua_settop(L, 1);
+        names = lua_newuserdata(L, room);
+        size = room;
+        rc = kv_list_stores(root, names, &size);
+        if (rc != KV_ERANGE)
+            break;
+        room = size + 4096;
+    }
+    if (rc != KV_OK)
+        return kv_lua_fail(L, NULL, rc);
+    lua_newtable(L);
+    for (size_t at = 0; at < size; at += strlen(names + at) + 1) {
+        lua_pushstring(L, names + at);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+int kv_lua_remove_store(lua_State *L)
+{
+    int rc = kv_remove_store(lua_tostring(L, 1));
+
+    if (rc != KV_OK)
+        return kv_lua_fail(L, NULL, rc);
+    lua_pushboolean(L, 1);
     return 1;
 }
 
@@ -213,6 +286,73 @@ static int store_namespace(lua_State *L)
     return rc == KV_OK ? 1 : kv_lua_fail(L, NULL, rc);
 }
 
+/* ---- scopes: namespaces for the installations of an app ----------------- */
+
+#define MAX_ID 100 /* two of them fit a name */
+
+/* An id at i: raises, or returns 3 results when it is too long, or 0. */
+static int read_id(lua_State *L, int i, const char *what, const char **id, size_t *len)
+{
+    static const char expected[] = "a string of 1 to 100 bytes";
+
+    if (lua_type(L, i) != LUA_TSTRING)
+        return kv_lua_bad(L, what, expected, i);
+    *id = lua_tolstring(L, i, len);
+    if (*len == 0)
+        return kv_lua_error(L, "bad argument '%s': expected %s, got an empty one", what, expected);
+    if (*len > MAX_ID) {
+        lua_pushfstring(L, "%s has at most %d bytes", what, MAX_ID);
+        return kv_lua_fail_with(L, KV_ETOOBIG, lua_tostring(L, -1));
+    }
+    return 0;
+}
+
+static int scope(lua_State *L, kv_lua_owner *o, const char *name, size_t len)
+{
+    kv_lua_handle *handle = kv_lua_new_handle(L);
+    int rc;
+
+    live(L, o);
+    rc = kv_lua_attach(handle, o->box, name, len, NULL, 0, 1);
+    return rc == KV_OK ? 1 : kv_lua_fail(L, NULL, rc);
+}
+
+/* The length of the first id keeps ("a", "bc") and ("ab", "c") apart. */
+static int store_app(lua_State *L)
+{
+    kv_lua_owner *o = self(L, "app");
+    char name[KV_MAX_NAME] = {0, KV_LUA_APP};
+    const char *app, *installation;
+    size_t a, b;
+    int n;
+
+    live(L, o);
+    if ((n = read_id(L, 2, "app_id", &app, &a)) != 0 ||
+        (n = read_id(L, 3, "installation_id", &installation, &b)) != 0)
+        return n;
+    name[2] = (char)a;
+    memcpy(name + 3, app, a);
+    memcpy(name + 3 + a, installation, b);
+    return scope(L, o, name, 3 + a + b);
+}
+
+static int store_global(lua_State *L)
+{
+    kv_lua_owner *o = self(L, "global");
+    char name[KV_MAX_NAME] = {0, KV_LUA_GLOBAL};
+    const char *app;
+    size_t len;
+    int n;
+
+    live(L, o);
+    if ((n = read_id(L, 2, "app_id", &app, &len)) != 0)
+        return n;
+    memcpy(name + 2, app, len);
+    return scope(L, o, name, 2 + len);
+}
+
+/* ---- the store's other methods ------------------------------------------ */
+
 static void push_info(lua_State *L, const kv_ns_info *info, const char *desc)
 {
     lua_createtable(L, 0, 5);
@@ -257,7 +397,7 @@ static int store_namespaces(lua_State *L)
             continue;
         }
         at = info;
-        /* The reserved names are another layer's. */
+        /* Scopes are not listed: their names are not for store:namespace. */
         if (info.name[0] == '\0')
             continue;
         if (info.desc_len != 0)
@@ -428,6 +568,8 @@ void kv_lua_store_setup(lua_State *L)
         {"__gc", store_gc}, {"__close", store_close}, {"__tostring", store_tostring}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"namespace", store_namespace},
                                        {"namespaces", store_namespaces},
+                                       {"app", store_app},
+                                       {"global", store_global},
                                        {"drop", store_drop},
                                        {"rev", store_rev},
                                        {"sync", store_sync},

@@ -563,6 +563,9 @@ static int db_open(kv_dir *dir, int made, const kv_options *o, uint64_t next_rev
         e = must_be_ours(dir);
     if (e == KV_OK)
         e = open_locks(s);
+    /* Removed (kv_remove_store) between our finding it and our lock. */
+    if (e == KV_OK && !kv_tree_still(dir))
+        e = kv_fail(KV_ENOTFOUND, "%s was removed meanwhile", kv_dir_path(dir));
     if (e == KV_OK) {
         e = kv_meta_read(dir, &s->meta);
         if (e == KV_OK)

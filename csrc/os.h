@@ -196,6 +196,18 @@ int kv_file_lock_shared(int fd);                 /* the same for readers among t
 int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
 int kv_file_rename(kv_dir *d, const char *from, const char *to);
 
+/* os_tree.c: directories of stores, by path. Calls each for those in root that hold `file`. */
+int kv_tree_list(const char *root, const char *file, int (*each)(void *arg, const char *name),
+                 void *arg);                         /* stops at non-zero, returns it */
+int kv_tree_check(const char *path, uint64_t id[2]); /* a directory, not a link; its identity */
+int kv_tree_still(const kv_dir *d);                  /* 1: its path still leads to it */
+/* Renames path, within its parent, to a name that begins with this and was not there: durably gone
+ * when KV_OK. kv_tree_aside finds what has such a name. */
+#define KV_ASIDE ".kv-deleted-"
+int kv_tree_set_aside(const char *path);
+int kv_tree_aside(const char *path, void (*each)(const char *aside));
+int kv_tree_remove(const char *path); /* an empty directory; missing is fine */
+
 /* Maps shared. at NULL: anywhere; else over the mapping there (which stays readable until
  * replaced). huge: advise large pages. The range may go beyond the allocated part; only allocated
  * space may be touched. */

@@ -192,9 +192,9 @@ do
   helper.interpreter = interpreter
 end
 
--- Runs Lua code in a process of its own, with this one's module, and returns what it wrote.
--- env: variables to set, false to unset.
-function helper.run(code, env)
+-- A shell's command that runs the Lua code in a process of its own, with this one's module; and the
+-- file the code is in. env: variables to set, false to unset.
+function helper.command(code, env)
   local script = os.tmpname()
   helper.write_file(script, code)
   local command = { "env" }
@@ -207,7 +207,13 @@ function helper.run(code, env)
   command[#command + 1] = "LUA_PATH=" .. quote(package.path)
   command[#command + 1] = "LUA_CPATH=" .. quote(package.cpath)
   command[#command + 1] = quote(interpreter) .. " " .. quote(script) .. " 2>&1"
-  local pipe = assert(io.popen(table.concat(command, " ")))
+  return table.concat(command, " "), script
+end
+
+-- Runs it, and returns what it wrote.
+function helper.run(code, env)
+  local command, script = helper.command(code, env)
+  local pipe = assert(io.popen(command))
   local output = pipe:read("*a")
   pipe:close()
   os.remove(script)

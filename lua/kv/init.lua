@@ -38,13 +38,12 @@ open = kv.open
 ---@param opts? kv.OpenOptions
 ---@return true
 function kv.use(path, opts)
-  if rawequal(path, kv) then error("use kv.use(...), not kv:use(...): a dot, not a colon", 2) end
-  local ok, message = pcall(core.check_open, path, opts)
-  if not ok then error(message, 2) end
+  if rawequal(path, kv) then core.misuse "use" end
+  core.check_open(path, opts)
   if store then
     if path ~= store_path then
-      error(("the default store is '%s' already: kv.use comes before the first use")
-        :format(store_path), 2)
+      core.raise(("the default store is '%s' already: kv.use comes before the first use")
+        :format(store_path))
     end
     return true
   end
@@ -56,16 +55,25 @@ function kv.use(path, opts)
   return true
 end
 
+-- What takes arguments with a dot, once and for all.
+local function with_a_dot(name, f)
+  kv[name] = function(...)
+    if rawequal((...), kv) then core.misuse(name) end
+    return f(...)
+  end
+end
+
+with_a_dot("instances", require "kv.instances")
+with_a_dot("manifest", require "kv.manifest")
+
 ---The default store's object, opened at first use.
 ---@return kv.Store? store
 ---@return string? message
 ---@return string? code
 function kv.store(...)
-  if rawequal((...), kv) then
-    error("use kv.store(), not kv:store(): a dot, not a colon", 2)
-  end
+  if rawequal((...), kv) then core.misuse "store" end
   local found, message, code = default_store()
-  if not found and not code then error(message, 2) end
+  if not found and not code then core.raise(message) end
   if found then return found end
   return nil, message, code
 end

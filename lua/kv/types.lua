@@ -56,6 +56,10 @@
 ---@field unsafe_fs? boolean open on network file systems too (false)
 ---@field salvage? boolean open a damaged store with what is whole (false)
 
+---@class kv.InstanceOptions: kv.OpenOptions
+---@field auto_create? boolean make the instance if it is missing (false)
+---@field create? nil
+
 ---@class kv.WriteOptions
 ---@field ttl? number seconds, 0 < ttl <= 1e9; wins over expiration and keep_ttl
 ---@field expiration? number Unix seconds; wins over keep_ttl
@@ -116,7 +120,7 @@
 ---@field id string never changes while the key lives
 ---@field namespace string
 ---@field key string
----@field instance? string path of the store; not on a bound handle
+---@field instance? string id of the instance; else the store's path, not on a bound handle
 ---@field cache_status? nil
 
 ---@class kv.Item: kv.WriteOptions
@@ -457,7 +461,7 @@ function ns:json_append(key, path, text, opts) end
 
 ---A plain table of the operations, called with a dot, that leads nowhere else: for code that is not
 ---trusted with the store.
----@return table
+---@return kv.Bound
 function ns:bind() end
 
 -- A store ----------------------------------------------------------------------------------------
@@ -476,6 +480,21 @@ function store:namespace(name, opts) end
 ---@return string? message
 ---@return kv.Code? code
 function store:namespaces() end
+
+---A namespace for one installation of an app. Ids are 1 to 100 bytes, any.
+---@param app_id string
+---@param installation_id string
+---@return kv.Namespace?
+---@return string? message
+---@return kv.Code? code
+function store:app(app_id, installation_id) end
+
+---A namespace for all installations of an app.
+---@param app_id string
+---@return kv.Namespace?
+---@return string? message
+---@return kv.Code? code
+function store:global(app_id) end
 
 ---Removes a namespace and all it holds.
 ---@param name string
@@ -524,11 +543,12 @@ function store:close() end
 
 -- The module -------------------------------------------------------------------------------------
 
----The operations of kv.Namespace are here too, called with a dot: on the namespace "default" of the
----default store.
----@class kv
+---The operations of kv.Namespace, called with a dot. The table of `ns:bind()`.
+---@class kv.Bound
 ---@field null lightuserdata
----@field _VERSION string
+---@field array fun(t?: table): table
+---@field encode fun(value: kv.Value): string
+---@field decode fun(text: string): kv.Value?, string?, kv.Code?
 ---@field put fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
 ---@field set fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
 ---@field writer fun(key: string, opts?: kv.WriteOptions): kv.WriteStream?, string?, kv.Code?
@@ -568,6 +588,12 @@ function store:close() end
 ---@field json_merge fun(key: string, patch: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, kv.Code?
 ---@field json_toggle fun(key: string, path: kv.Path?, opts?: kv.FieldOptions): boolean?, string?, integer|kv.Code|nil
 ---@field json_append fun(key: string, path: kv.Path?, text: string, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
+
+---The operations are here too: on the namespace "default" of the default store.
+---@class kv: kv.Bound
+---@field _VERSION string
+---@field instances fun(root: string): kv.Instances
+---@field manifest fun(store: kv.Store, names: string[]): table<string, kv.Bound>?, string?, kv.Code?
 local kv = {}
 
 ---@param path string a directory, or ":memory:"
