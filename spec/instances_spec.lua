@@ -94,7 +94,8 @@ describe("kv.instances", function()
       ".", "..", "...", "../x", "../../etc/passwd", "/", "//", "/etc", "a/b", "a/../b", "./a",
       "a/.", "\0", "a\0b", "\n", " ", "~", "$HOME", "`ls`", "%", "%2e", "%2e%2e", "=", "=61",
       "a", "A", "aa", "AA", "aA", "con", "nul", "lock", "meta", ".hidden", ".kv-deleted-0",
-      "caf\195\169", "cafe\204\129", "\255\254", ("x"):rep(120), ("X"):rep(120), ("\0"):rep(120), ("."):rep(120),
+      "caf\195\169", "cafe\204\129", "\255\254", ("x"):rep(120), ("X"):rep(120),
+      ("\0"):rep(120), ("."):rep(120),
       ("/"):rep(120), ("ab"):rep(60), ("aB"):rep(60),
     }
     for _, id in ipairs(ids) do make(id) end
