@@ -10,3 +10,4 @@ files["bench"].std = "lua54"
 files["rockspec"].std = "+rockspec"
 files["rockspec/*.rockspec"].std = "+rockspec"
 files["examples/embed/script.lua"] = { globals = { "STORE" } }
+files["examples/love"].std = "luajit+love"

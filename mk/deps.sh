@@ -49,7 +49,8 @@ busted|lua-busted
 cjson:lua5.4|lua-cjson
 argparse:lua5.4|lua-argparse
 luarocks|luarocks
-pkg-config|pkgconf"
+pkg-config|pkgconf
+love|love"
 all="$test
 $lint
 $bench
