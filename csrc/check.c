@@ -521,6 +521,8 @@ int kv_get_stats(kv *h, kv_stats *o)
     o->replayed = s->replayed;
     o->cut_bytes = s->cut_bytes;
     o->clock_back = (int64_t)kv_load(kv_st(s, KV_ST_BACK));
+    o->max_size = s->meta.max_size;
+    o->max_value = s->meta.max_value ? s->meta.max_value : KV_MAX_VALUE;
     o->synced_rev =
         kv_load(&s->log.w[KV_LOG_SYNCED]) == kv_load(&s->log.w[KV_LOG_TAIL]) ? (int64_t)o->rev : -1;
     return KV_OK;

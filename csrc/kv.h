@@ -163,6 +163,7 @@ typedef struct kv_stats {
     uint64_t cut_bytes;               /* torn tail cut off at open */
     int64_t clock_back;               /* ms of the largest backward clock step accepted */
     int64_t synced_rev;               /* not less than this is durable; -1 unknown */
+    uint64_t max_size, max_value;     /* bytes; as kv_options, 0: no limit */
 } kv_stats;
 
 KV_API int kv_get_stats(kv *h, kv_stats *out);

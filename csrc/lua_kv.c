@@ -380,17 +380,24 @@ void kv_lua_push_part(lua_State *L, const char *name)
     lua_remove(L, -2);
 }
 
-/* install(module, opener, parts): what of the module is written in C. `opener` returns the default
- * store, or nil, message, code, or nil, message when that is the caller's mistake. `parts`: see
- * kv_lua_push_part. Returns the handle that the operations work on. */
+/* provide(parts): for kv_lua_push_part. */
+static int core_provide(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &parts_key);
+    return 0;
+}
+
+/* install(module, opener): what of the module is written in C. `opener` returns the default
+ * store, or nil, message, code, or nil, message when that is the caller's mistake. Returns the
+ * handle that the operations work on. */
 static int core_install(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 2);
     kv_lua_own(L, 2);
-    lua_settop(L, 3);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &parts_key);
     kv_lua_new_handle(L);
     kv_lua_bind(L, 1, 3, 2);
     lua_pushliteral(L, "open");
@@ -489,6 +496,7 @@ KV_API int luaopen_kv_core(lua_State *L);
 int luaopen_kv_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"install", core_install},
+                                         {"provide", core_provide},
                                          {"methods", core_methods},
                                          {"bind", core_bind},
                                          {"expect", core_expect},
@@ -513,10 +521,16 @@ int luaopen_kv_core(lua_State *L)
         kv_lua_json_setup(L);
         kv_lua_store_setup(L);
         kv_lua_stream_setup(L);
+        kv_lua_import_setup(L);
+        kv_lua_export_setup(L);
         ns_setup(L);
     }
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
+    lua_newtable(L);
+    kv_lua_import_functions(L);
+    kv_lua_export_functions(L);
+    lua_setfield(L, -2, "transfer");
     kv_lua_term(L);
     lua_setfield(L, -2, "term");
     return 1;

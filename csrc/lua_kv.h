@@ -163,19 +163,27 @@ extern const kv_lua_op kv_lua_field_ops[];  /* lua_field.c */
  * at `handle`; `opener` is the index of a function or 0. */
 void kv_lua_bind(lua_State *L, int t, int handle, int opener);
 
-/* Pushes a function of the part of the binding that is Lua; install was given them by name. */
+/* Pushes a function of the part of the binding that is Lua; kv.core.provide was given them by name.
+ */
 void kv_lua_push_part(lua_State *L, const char *name);
 
 /* lua_stream.c */
 void kv_lua_stream_setup(lua_State *L);
 void kv_lua_streams_end(kv_lua_ns *box);
-/* Whether the value at i (a function, table or userdata) is a stream to read. */
-int kv_lua_is_reader(lua_State *L, int i);
+/* Whether the table or userdata at i has a method of this name. */
+int kv_lua_has(lua_State *L, int i, const char *name);
 /* put, its value being one. */
 int kv_lua_put_reader(lua_State *L, const kv_lua_call *c);
 /* Pushes a handle that reads the key's value, as get(key, "stream") does; its metadata is in r as
  * long as it is open. KV_OK, or a code. */
 int kv_lua_reader(lua_State *L, const kv_lua_call *c, const char *key, size_t len, kv_record *r);
+
+/* lua_import.c, lua_export.c: what kv/transfer.lua is made of; functions go into the table on top
+ */
+void kv_lua_import_setup(lua_State *L);
+void kv_lua_import_functions(lua_State *L);
+void kv_lua_export_setup(lua_State *L);
+void kv_lua_export_functions(lua_State *L);
 
 /* lua_store.c */
 void kv_lua_store_setup(lua_State *L);  /* makes the metatable of stores */

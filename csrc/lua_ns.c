@@ -188,13 +188,13 @@ static int read_write(lua_State *L, const kv_lua_call *c, kv_value *v, kv_write 
     return kv_lua_value(L, c->arg + 1, "value", as_json, v);
 }
 
-/* A function, table or userdata may be a stream. */
+/* A function or an object with `read` is a stream. */
 static inline int is_reader(lua_State *L, int i)
 {
     int type = lua_type(L, i);
 
-    return (type == LUA_TTABLE || type == LUA_TFUNCTION || type == LUA_TUSERDATA) &&
-           kv_lua_is_reader(L, i);
+    return type == LUA_TFUNCTION ||
+           ((type == LUA_TTABLE || type == LUA_TUSERDATA) && kv_lua_has(L, i, "read"));
 }
 
 static int op_put(lua_State *L, const kv_lua_call *c)

@@ -475,7 +475,7 @@ static int store_stats(lua_State *L)
 
     if (rc != KV_OK)
         return kv_lua_fail(L, NULL, rc);
-    lua_createtable(L, 0, 24);
+    lua_createtable(L, 0, 26);
 #define FIELD(name) (kv_lua_pushint64(L, (int64_t)s.name), lua_setfield(L, -2, #name))
     FIELD(rev);
     FIELD(namespaces);
@@ -500,6 +500,8 @@ static int store_stats(lua_State *L)
     FIELD(replayed);
     FIELD(cut_bytes);
     FIELD(synced_rev);
+    FIELD(max_size);
+    FIELD(max_value);
 #undef FIELD
     lua_pushnumber(L, (lua_Number)s.clock_back / 1000);
     lua_setfield(L, -2, "clock_back");

@@ -321,16 +321,14 @@ static int op_writer(lua_State *L, const kv_lua_call *c)
 }
 
 /* Raw, as all values are read: what a table itself or the tables behind its metatable's __index
- * hold. A userdata is asked in the ordinary way: it can only be a reader. */
-int kv_lua_is_reader(lua_State *L, int i)
+ * hold. A userdata is asked in the ordinary way: it cannot be a value. */
+int kv_lua_has(lua_State *L, int i, const char *name)
 {
     int top = lua_gettop(L), found = 0;
 
-    if (lua_type(L, i) == LUA_TFUNCTION)
-        return 1;
     if (lua_type(L, i) == LUA_TUSERDATA) {
         if (luaL_getmetafield(L, i, "__index")) {
-            lua_getfield(L, i, "read");
+            lua_getfield(L, i, name);
             found = lua_isfunction(L, -1);
         }
         lua_settop(L, top);
@@ -338,7 +336,7 @@ int kv_lua_is_reader(lua_State *L, int i)
     }
     lua_pushvalue(L, i);
     for (int depth = 0; depth < 16 && lua_type(L, -1) == LUA_TTABLE; depth++) {
-        lua_pushliteral(L, "read");
+        lua_pushstring(L, name);
         lua_rawget(L, -2);
         found = lua_isfunction(L, -1);
         lua_pop(L, 1);

@@ -11,7 +11,7 @@ local fails, raises = helper.fails, helper.raises
 local operations = {
   "put", "set", "get", "get_with_metadata", "entry", "exists", "delete", "list", "pairs", "keys",
   "count", "get_all", "ttl", "expire", "persist", "incr", "get_many", "put_many", "delete_many",
-  "delete_prefix", "clear", "swap", "take", "writer",
+  "delete_prefix", "clear", "swap", "take", "writer", "import", "export",
   "json_get", "json_type", "json_length", "json_keys", "json_set", "json_increment", "json_incr",
   "json_push", "json_extend", "json_insert", "json_pop", "json_remove", "json_merge", "json_toggle",
   "json_append",

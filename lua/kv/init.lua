@@ -9,6 +9,7 @@
 local core = require "kv.core"
 local default_path = require "kv.default"
 local ops = require "kv.ops"
+require "kv.transfer" -- defines import and export
 
 ---@type kv
 local kv = {}
@@ -30,7 +31,8 @@ local function default_store()
   return store
 end
 
-ops.fill(kv, core.install(kv, default_store, { pump = require "kv.stream" }), default_store)
+core.provide { pump = require "kv.stream" }
+ops.fill(kv, core.install(kv, default_store), default_store)
 open = kv.open
 
 ---Choose the default store. Opens nothing; raises once another one is in use.

@@ -34,12 +34,33 @@ local function checked(chunk, message, code)
   return chunk
 end
 
--- A function that gives the next chunk, nil at the end, or nil, message, code.
-function source.open(from)
+-- A function that gives the next chunk, nil at the end, or nil, message, code. size: bytes that an
+-- object is asked for at a time.
+function source.open(from, size)
   if type(from) == "function" then
     return function() return checked(from()) end
   end
-  return function() return checked(from:read(CHUNK)) end
+  size = size or CHUNK
+  return function() return checked(from:read(size)) end
+end
+
+-- A sink that returns nothing has taken the chunk; LTN12's return 1.
+local function taken(ok, message, code)
+  if ok or (ok == nil and message == nil) then return true end
+  return nil, tostring(message or "the sink refused"), source.code(code)
+end
+
+-- Two functions, write(chunk) and finish(), both true, or nil, message, code. After a failure of
+-- the program's own finish is called with the message.
+function source.sink(to)
+  if type(to) == "function" then
+    return function(chunk) return taken(to(chunk)) end,
+      function(failure) return taken(to(nil, failure)) end
+  end
+  return function(chunk) return taken(to:write(chunk)) end, function()
+    if to.flush then return taken(to:flush()) end
+    return true
+  end
 end
 
 return source
