@@ -11,3 +11,5 @@ files["rockspec"].std = "+rockspec"
 files["rockspec/*.rockspec"].std = "+rockspec"
 files["examples/embed/script.lua"] = { globals = { "STORE" } }
 files["examples/love"].std = "luajit+love"
+files["examples/haproxy"] = { std = "lua53", globals = { "core" } }
+files["examples/neovim"] = { std = "luajit", globals = { "vim" } }

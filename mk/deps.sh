@@ -50,7 +50,11 @@ cjson:lua5.4|lua-cjson
 argparse:lua5.4|lua-argparse
 luarocks|luarocks
 pkg-config|pkgconf
-love|love"
+love|love
+haproxy|haproxy
+nvim|neovim
+curl|curl
+socket:lua5.4|lua-socket"
 all="$test
 $lint
 $bench

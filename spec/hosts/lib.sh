@@ -3,7 +3,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/kv-host.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+started= # processes to end, by id
+trap 'for p in $started; do kill -9 "$p" 2>/dev/null || :; done; rm -rf "$work"' EXIT
 cases=0
 
 # check WHAT COMMAND...: one case.
@@ -19,6 +20,21 @@ check() {
 
 same() {
     [ "$1" = "$2" ] || { printf 'is:\n%s\nnot:\n%s\n' "$1" "$2" >&2 && false; }
+}
+
+# A port of the loopback that nobody listens at just now.
+free_port() {
+    lua5.4 -e 'local s = require "socket".bind("127.0.0.1", 0); print((select(2, s:getsockname())))'
+}
+
+# Until somebody listens there, 10 s at most.
+wait_for() {
+    n=0
+    until curl -s -o /dev/null "http://127.0.0.1:$1/"; do
+        n=$((n + 1))
+        [ $n -lt 100 ] || { echo "nobody listens at $1" >&2 && exit 1; }
+        sleep 0.1
+    done
 }
 
 finish() {
