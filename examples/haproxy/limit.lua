@@ -1,7 +1,7 @@
 -- http-request lua.limit COUNT SECONDS: at most COUNT requests of a client in each window.
 --
--- Sets txn.left, how many more there may be, or txn.retry, in how many seconds one may. A store that
--- fails lets everyone through, and says so in the log.
+-- Sets txn.left, how many more there may be, or txn.retry, in how many seconds one may. A store
+-- that fails lets everyone through, and says so in the log.
 
 local kv = require "kv"
 
