@@ -28,7 +28,7 @@ local function script(command, env)
   for name, value in pairs(settings) do
     lines[#lines + 1] = ("export %s=%s"):format(name, quote(value))
   end
-  lines[#lines + 1] = ('kv() { %s bin/kv "$@"; }'):format(quote(helper.interpreter))
+  lines[#lines + 1] = ('LUA=%s; kv() { "$LUA" bin/kv "$@"; }'):format(quote(helper.interpreter))
   lines[#lines + 1] = command
   helper.write_file(dir .. "/script", table.concat(lines, "\n") .. "\n")
   return dir .. "/script"
@@ -89,7 +89,7 @@ local function peek(f)
 end
 
 -- The program is the same on every Lua, and a process for each line takes its time: the other Luas
--- get the tests of what goes into the module and comes out of it.
+-- get a few lines that go through all of it.
 local whole = helper.interpreter:find "lua5.4" or os.getenv "KV_LONG"
 local function describe_once(title, body)
   if whole then describe(title, body) end
@@ -106,6 +106,20 @@ describe("kv on the command line", function()
     dir = path:match "^(.*)/"
   end)
   teardown(helper.sweep)
+
+  it("runs on this Lua", function()
+    ok "kv init ns what; kv set ns k '{\"a\": [1, 9007199254740993]}' --json --ttl 100"
+    assert.equal('{"a": [1, 9007199254740993]}', ok "kv get ns k")
+    assert.equal("1\n", ok "kv json ns k 'a[0]'")
+    assert.equal("-5\n", ok "kv incr ns n -5")
+    ok "kv set ns $'\\xff' -- -v"
+    assert.equal("k\nn\n\255\n", ok "kv keys ns")
+    assert.equal("-v", ok "kv get ns $'\\xff'")
+    no(1, "nokey", "kv get ns nokey")
+    no(2, "Usage: kv get", "kv get ns")
+    says("NAMESPACE", tty "kv stats".out)
+    says("3 keys", ok "kv check")
+  end)
 
   describe_once("init, namespaces and drop", function()
     it("make, list and remove a namespace", function()
@@ -138,7 +152,7 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe("set and get", function()
+  describe_once("set and get", function()
     it("keep text byte for byte, and add nothing in a pipe", function()
       ok "kv set default theme dark"
       assert.equal("dark", ok "kv get default theme")
@@ -234,7 +248,7 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe("keys and values of any kind", function()
+  describe_once("keys and values of any kind", function()
     it("that are negative numbers need no --", function()
       ok "kv set d n -5 --json; kv set d -7 minus"
       assert.equal("minus", ok "kv get d -7")
@@ -273,7 +287,7 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe("delete-key, ttl and incr", function()
+  describe_once("delete-key, ttl and incr", function()
     it("do what they say", function()
       ok "kv set d a 1; kv set d b 1 --ttl 100"
       assert.equal("never\n", ok "kv ttl d a")
@@ -291,7 +305,7 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe("json", function()
+  describe_once("json", function()
     it("reads and changes one field, and leaves the rest as it is spelled", function()
       ok [[kv set d k '{"b": 1.50, "a": {"x": [1, 2]}}' --json]]
       assert.equal("[1,2]\n", ok "kv json d k a.x")
@@ -397,7 +411,176 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe("stats, check and backup", function()
+  describe_once("export and import", function()
+    it("give back what was there: types, bytes, metadata, expiration", function()
+      ok [[kv set d a text --metadata '{"m":1}'; kv set d b 9007199254740993 --json
+           kv set d c '{"x": 1.50}' --json; kv set d $'\xff' $'\xfe\x00' --ttl 1000
+           kv set d nul null --json]]
+      local lines = ok "kv export d -"
+      assert.equal("5 records exported\n", ok(("kv export d %s/x"):format(dir)))
+      assert.equal(lines, slurp(dir .. "/x"))
+      assert.equal("5 records imported\n", ok(("kv init e; kv import e %s/x"):format(dir)))
+      assert.equal("5 records imported\n", ok(("kv init f; kv import f - <%s/x"):format(dir)))
+      for _, name in ipairs { "e", "f" } do
+        assert.equal(lines, ok("kv export " .. name .. " -"))
+      end
+      assert.equal('{"x": 1.50}', ok "kv get e c")
+      assert.equal("a\tnever\t{\"m\":1}\n", ok "kv keys e -l --prefix a")
+    end)
+
+    it("know a flat object by its name, or when they are told", function()
+      ok [[kv set d a text; kv set d b '[1, 2]' --json]]
+      ok(("kv export d %s/x.json"):format(dir))
+      assert.same({ a = "text", b = { 1, 2 } }, kv.decode(slurp(dir .. "/x.json")))
+      assert.equal(slurp(dir .. "/x.json"), ok "kv export d - --format json")
+      assert.equal("1 record exported\n", ok(("kv export d %s/y --prefix a"):format(dir)))
+      ok(("kv init e; kv import e %s/x.json; kv init f; kv import f %s/x.json --text"):format(
+        dir, dir))
+      peek(function(store)
+        assert.same({ 1, 2 }, store:namespace "e":get "b")
+        assert.equal("[1, 2]", store:namespace "f":get "b")
+      end)
+    end)
+
+    it("set-bulk takes a list, an object, or standard input", function()
+      ok "kv init d"
+      assert.equal("2 records imported\n", ok [[kv set-bulk d '[{"key":"user:1","value":"Alice"},
+        {"key":"w","value":"AAH/","base64":true,"expiration_ttl":60,"metadata":{"m":1}}]'
+      ]])
+      assert.equal("\0\1\255", ok "kv get d w")
+      assert.truthy(tonumber((ok "kv ttl d w")) <= 60)
+      ok [[kv set-bulk d '{"user:1":{"name":"Alice"},"user:2":5}']]
+      assert.equal('{"name":"Alice"}', ok "kv get d user:1")
+      assert.equal("1 record imported\n", ok [[echo '{"k":[]}' | kv set-bulk d -]])
+      no(3, "argument JSON", "kv set-bulk d '{\"a\":'")
+      no(3, "argument JSON", "kv set-bulk d text")
+      no(3, "standard input: line", "echo '{' | kv set-bulk d -")
+      no(1, "'e'", "kv set-bulk e '{}'")
+    end)
+
+    it("say which line is wrong, and what was stored", function()
+      ok "kv init d"
+      local good, file = '{"key":"a","value":1}\n', dir .. "/in"
+      local function import(text, words, more)
+        helper.write_file(file, text)
+        no(3, words, ("kv import d %s %s"):format(file, more or ""))
+        says(file, sh(("kv import d %s"):format(file)).err)
+        peek(function() end)
+      end
+      import(good .. '{"key":"b","val', "line 2")
+      says("1 written", sh("kv import d " .. file).err)
+      import("not JSON", "line 1")
+      import(good .. "\0\0\0\0\n", "line 2")
+      import(good .. '{"key":5,"value":1}\n', "line 2")
+      import(good .. '{"key":"' .. ("x"):rep(513) .. '","value":1}\n', "line 2")
+      import('{"a":1,"b":', "line 1", "--format json")
+      import('[{"key":"a","value":1},{"value":2}]', "record 2")
+      no(3, dir .. "/nowhere", ("kv import d %s/nowhere"):format(dir))
+      no(3, dir, "kv import d " .. dir)
+      no(1, "'e'", "kv import e " .. file)
+      no(2, "--format", "kv import d --format xml " .. file)
+    end)
+
+    it("the last of the same keys counts", function()
+      ok [[kv init d; printf '{"key":"a","value":1}\n{"key":"a","value":2}\n' | kv import d -]]
+      assert.equal("2", ok "kv get d a")
+    end)
+
+    it("--continue-on-error stores the rest", function()
+      ok "kv init d"
+      helper.write_file(dir .. "/in",
+        '{"key":"a","value":1}\n{"key":5}\n{"key":"b","value":2}\n[')
+      local r = sh(("kv import d %s/in --continue-on-error"):format(dir))
+      assert.equal("2 records imported\n", r.out)
+      says("line 2", r.err)
+      says("line 4", r.err)
+      says("2 records left out", r.err)
+      assert.equal(3, r.status)
+      assert.equal("a\nb\n", ok "kv keys d")
+    end)
+
+    it("a value or a store that is too big ends it, and the store is whole", function()
+      local store = assert(kv.open(path, { max_value = 1000, max_size = 200000 }))
+      store:namespace "d"
+      store:close()
+      helper.write_file(dir .. "/in",
+        ('{"key":"a","value":1}\n{"key":"b","value":"%s"}\n'):format(("x"):rep(1001)))
+      no(3, "line 2", ("kv import d %s/in"):format(dir))
+      local lines = {}
+      for i = 1, 1000 do
+        lines[i] = ('{"key":"k%04d","value":"%s"}\n'):format(i, ("x"):rep(900))
+      end
+      helper.write_file(dir .. "/in", table.concat(lines))
+      no(3, "written", ("kv import d %s/in"):format(dir))
+      peek(function(s) assert(s:namespace "d":count() > 50) end)
+    end)
+
+    it("a file that cannot be written leaves the old one", function()
+      ok [[kv init d; kv set d a $'\xff']]
+      helper.write_file(dir .. "/x.json", "old")
+      no(3, "UTF-8", ("kv export d %s/x.json"):format(dir))
+      assert.equal("old", slurp(dir .. "/x.json"))
+      no(3, "/dev/full", "kv export d /dev/full")
+      no(3, "standard output", "kv export d - >/dev/full")
+      no(3, dir, "kv export d " .. dir)
+      no(3, "nowhere", ("kv export d %s/nowhere/x"):format(dir))
+      local left = io.popen("ls " .. dir)
+      assert.is_nil(left:read "*a":find "x%.json%.")
+      left:close()
+    end)
+
+    it("an export that nobody reads ends quietly", function()
+      local store = assert(kv.open(path))
+      for i = 1, 5000 do store:namespace "d":put(("k%04d"):format(i), ("x"):rep(100)) end
+      store:close()
+      local r = sh "kv export d - | head -c 1; echo ${PIPESTATUS[0]}"
+      assert.equal("{141\n", r.out)
+      assert.equal("", r.err)
+    end)
+  end)
+
+  describe_once("long work", function()
+    it("shows how far it is, on a terminal only", function()
+      local store = assert(kv.open(path))
+      local items = {}
+      for i = 1, 10000 do items[i] = { key = ("k%05d"):format(i), value = ("x"):rep(100) } end
+      assert(store:namespace "d":put_many(items))
+      store:close()
+      local slowly = "kv export d - | { sleep 1; cat >/dev/null; }"
+      local out = tty(slowly).out
+      local percent, rate, left = plain(out):match "export +(%d+)%% .-  ([%d,]+)/s  (%d:%d%d) left"
+      assert(percent and rate and left, out)
+      says("\226\150\136", out)
+      assert.equal("\r\27[K", out:sub(-4))
+      assert.equal("", sh(slowly).err)
+      out = tty [[{ echo '{"key":"a","value":1}'; sleep 1; echo; } | kv import d -]].out
+      says("import 23 B", plain(out))
+      says("1 record imported\n", out)
+    end)
+
+    it("ends between two records when the user asks, and says what was done", function()
+      ok(("kv init d; mkfifo %s/fifo"):format(dir))
+      local lines = {}
+      for i = 1, 10000 do lines[i] = ('{"key":"%d","value":1}\n'):format(i) end
+      helper.write_file(dir .. "/in", table.concat(lines))
+      local r = tty(([[
+        setsid sh -c 'cat %s/in; exec sleep 3' >%s/fifo &
+        kv import d %s/fifo]]):format(dir, dir, dir), nil, "sleep 1; printf '\\003'; sleep 0.5")
+      local written = r.out:match "interrupted; (%d+) written"
+      assert(written, r.out)
+      says(dir .. "/fifo", r.out)
+      assert.equal(130, r.status)
+      peek(function(store) assert.equal(tonumber(written), store:namespace "d":count()) end)
+      r = sh(([[
+        setsid sh -c 'exec sleep 2' >%s/fifo & "$LUA" bin/kv set d b --file %s/fifo &
+        sleep 0.5; kill -TERM $!; wait $!; echo $?]]):format(dir, dir))
+      says("interrupted", r.err)
+      says("143", r.out)
+      no(1, "'b'", "kv get d b")
+    end)
+  end)
+
+  describe_once("stats, check and backup", function()
     it("show what there is", function()
       ok "kv set d a 1; kv set e b 2"
       says("2 in 2 namespaces", ok "kv stats")
@@ -471,7 +654,7 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe("usage", function()
+  describe_once("usage", function()
     it("mistakes are status 2 and show how it is done", function()
       no(2, "Usage: kv", "kv")
       no(2, "unknown command 'nonsense'", "kv nonsense")

@@ -459,6 +459,43 @@ function ns:json_toggle(key, path, opts) end
 ---@return integer|kv.Code|nil rev_or_code
 function ns:json_append(key, path, text, opts) end
 
+-- Import and export -------------------------------------------------------------------------------
+
+---What export writes to: a function that takes each piece, and nil at the end, or an object with
+---write(self, piece), such as a file handle.
+---@alias kv.Sink (fun(piece: string?): any)|table|userdata
+
+---@class kv.ImportOptions
+---@field format? "ndjson"|"json" (found out)
+---@field values? "text" keep each value of a flat object as its JSON text
+---@field continue_on_error? boolean leave bad records out and return them (false)
+
+---@class kv.ExportOptions
+---@field format? "ndjson"|"json" ("ndjson"; "json" for a path that ends in .json)
+---@field prefix? string
+---@field start? string
+---@field stop? string
+
+---@class kv.BadRecord
+---@field line integer
+---@field record integer
+---@field message string
+---@field code kv.Code
+
+---@param source string|kv.Reader a path, or what gives pieces
+---@param opts? kv.ImportOptions
+---@return integer? records
+---@return string? message
+---@return kv.BadRecord[]|kv.Code|nil bad_or_code
+function ns:import(source, opts) end
+
+---@param sink string|kv.Sink a path, or what takes pieces
+---@param opts? kv.ExportOptions
+---@return integer? records
+---@return string? message
+---@return kv.Code? code
+function ns:export(sink, opts) end
+
 ---A plain table of the operations, called with a dot, that leads nowhere else: for code that is not
 ---trusted with the store.
 ---@return kv.Bound
@@ -573,6 +610,8 @@ function store:close() end
 ---@field clear fun(): integer?, string?, kv.Code?
 ---@field swap fun(key: string, value: kv.Value, opts?: kv.WriteOptions): any, string?, integer|kv.Code|nil
 ---@field take fun(key: string, opts?: kv.IfRev): kv.Value?, string?, kv.Code?
+---@field import fun(source: string|kv.Reader, opts?: kv.ImportOptions): integer?, string?, kv.BadRecord[]|kv.Code|nil
+---@field export fun(sink: string|kv.Sink, opts?: kv.ExportOptions): integer?, string?, kv.Code?
 ---@field json_get fun(key: string, path?: kv.Path): kv.Value?, string?, kv.Code?
 ---@field json_type fun(key: string, path?: kv.Path): "object"|"array"|"string"|"integer"|"number"|"boolean"|"null"|nil, string?, kv.Code?
 ---@field json_length fun(key: string, path?: kv.Path): integer?, string?, kv.Code?

@@ -38,22 +38,34 @@ local function draw(bar, now)
   bar.drawn = now
 end
 
--- done: how much of the total, in all. Raises when the user asked to stop.
-function Bar:at(done)
+-- done: how much of the total, in all. False when the user asked to stop.
+function Bar:show(done)
   self.done = done
-  if term.asked() then failure.signal(term.asked(), "interrupted") end
-  if not self.columns then return end
-  local now = term.clock()
-  if now - (self.drawn or self.began + DELAY - EVERY) >= EVERY then draw(self, now) end
+  if term.asked() then return false end
+  if self.columns then
+    local now = term.clock()
+    if now - (self.drawn or self.began + DELAY - EVERY) >= EVERY then draw(self, now) end
+  end
+  return true
 end
 
+-- The same, for work that can simply end here.
+function Bar:at(done)
+  if not self:show(done) then failure.signal(term.asked(), "interrupted") end
+end
+
+-- Whatever became of work that was to stop, it ends the program as the signal would have.
 local function ended(bar, ok, ...)
   if bar.drawn then
     io.stderr:write("\r\27[K")
     io.stderr:flush()
   end
+  local signal, problem = term.asked(), ...
   term.signals(false)
-  if not ok then error((...), 0) end
+  if signal and (ok or failure.is(problem)) then
+    failure.signal(signal, not ok and problem.message or "interrupted")
+  end
+  if not ok then error(problem, 0) end
   return ...
 end
 
