@@ -1,111 +1,18 @@
 -- SPDX-License-Identifier: MIT
 --
--- cli_spec.lua - the command line, through a real shell and a real pseudo-terminal.
+-- cli_spec.lua - the commands: what they do, print, and answer to bad input.
 
 local kv = require "kv"
 local helper = require "helper"
+local shell = require "shell"
 
-local quote = helper.quote
+local describe_once, no, ok, peek = shell.describe_once, shell.no, shell.ok, shell.peek
+local quote, says, sh, slurp, tty = helper.quote, shell.says, shell.sh, shell.slurp, shell.tty
 
--- A shell --------------------------------------------------------------------------------------
+shell.describe("kv on the command line", function()
+  local dir, path -- of files, and of the store
 
-local function slurp(path)
-  local file = assert(io.open(path, "rb"))
-  local bytes = file:read "*a"
-  file:close()
-  return bytes
-end
-
-local STATS = "stats\tShow what the store holds and how full it is.\n"
-
-local dir, path -- of files, and of the store, of this test
-
--- Writes the script that a shell is to run: `kv` stands for the program. Returns its path.
-local function script(command, env)
-  local settings = { KV_STORE = path, NO_COLOR = "", LC_ALL = "C.UTF-8", TERM = "xterm" }
-  for name, value in pairs(env or {}) do settings[name] = value end
-  local lines = {}
-  for name, value in pairs(settings) do
-    lines[#lines + 1] = ("export %s=%s"):format(name, quote(value))
-  end
-  lines[#lines + 1] = ('LUA=%s; kv() { "$LUA" bin/kv "$@"; }'):format(quote(helper.interpreter))
-  lines[#lines + 1] = command
-  helper.write_file(dir .. "/script", table.concat(lines, "\n") .. "\n")
-  return dir .. "/script"
-end
-
--- What the command writes to standard output and error, and its status as a shell sees it.
-local function sh(command, env)
-  os.execute(("bash %s >%s/out 2>%s/err </dev/null; echo $? >%s/status")
-    :format(script(command, env), dir, dir, dir))
-  return {
-    out = slurp(dir .. "/out"), err = slurp(dir .. "/err"),
-    status = tonumber(slurp(dir .. "/status")),
-  }
-end
-
--- The same on a pseudo-terminal: everything it shows, as bytes. keys: a shell command that types.
-local function tty(command, env, keys)
-  local typing = keys and ("{ %s; } |"):format(keys) or "</dev/null"
-  os.execute(("%s script -qec 'bash %s' /dev/null >%s/out 2>&1; echo $? >%s/status"):format(
-    typing, script(command, env), dir, dir))
-  local shown = slurp(dir .. "/out"):gsub("\r\n", "\n")
-  return { out = shown, status = tonumber(slurp(dir .. "/status")) }
-end
-
-local function plain(text)
-  return (text:gsub("\27%[[%d;]*[mK]", ""))
-end
-
-local function says(words, text)
-  assert(text:find(words, 1, true), ("%q is not in: %s"):format(words, text))
-end
-
--- Status 0 and nothing on standard error.
-local function ok(command, env)
-  local r = sh(command, env)
-  assert.equal("", r.err)
-  assert.equal(0, r.status)
-  return r.out
-end
-
--- Nothing on standard output, words on standard error.
-local function no(status, words, command, env)
-  local r = sh(command, env)
-  assert.equal("", r.out)
-  says(words, r.err)
-  assert(r.err:find "^kv: " or r.err:find "\nkv: ", r.err)
-  assert.is_nil(r.err:find("traceback", 1, true))
-  assert.equal(status, r.status)
-end
-
--- Looks into the store from this process.
-local function peek(f)
-  local store = assert(kv.open(path, { create = false }))
-  local result = f(store)
-  assert(store:check())
-  store:close()
-  return result
-end
-
--- The program is the same on every Lua, and a process for each line takes its time: the other Luas
--- get a few lines that go through all of it.
-local whole = helper.interpreter:find "lua5.4" or os.getenv "KV_LONG"
-local function describe_once(title, body)
-  if whole then describe(title, body) end
-end
-
-describe("kv on the command line", function()
-  if not pcall(require, "argparse") then
-    pending("needs argparse")
-    return
-  end
-
-  before_each(function()
-    path = helper.path(true)
-    dir = path:match "^(.*)/"
-  end)
-  teardown(helper.sweep)
+  before_each(function() path, dir = shell.begin() end)
 
   it("runs on this Lua", function()
     ok "kv init ns what; kv set ns k '{\"a\": [1, 9007199254740993]}' --json --ttl 100"
@@ -539,47 +446,6 @@ describe("kv on the command line", function()
     end)
   end)
 
-  describe_once("long work", function()
-    it("shows how far it is, on a terminal only", function()
-      local store = assert(kv.open(path))
-      local items = {}
-      for i = 1, 10000 do items[i] = { key = ("k%05d"):format(i), value = ("x"):rep(100) } end
-      assert(store:namespace "d":put_many(items))
-      store:close()
-      local slowly = "kv export d - | { sleep 1; cat >/dev/null; }"
-      local out = tty(slowly).out
-      local percent, rate, left = plain(out):match "export +(%d+)%% .-  ([%d,]+)/s  (%d:%d%d) left"
-      assert(percent and rate and left, out)
-      says("\226\150\136", out)
-      assert.equal("\r\27[K", out:sub(-4))
-      assert.equal("", sh(slowly).err)
-      out = tty [[{ echo '{"key":"a","value":1}'; sleep 1; echo; } | kv import d -]].out
-      says("import 23 B", plain(out))
-      says("1 record imported\n", out)
-    end)
-
-    it("ends between two records when the user asks, and says what was done", function()
-      ok(("kv init d; mkfifo %s/fifo"):format(dir))
-      local lines = {}
-      for i = 1, 10000 do lines[i] = ('{"key":"%d","value":1}\n'):format(i) end
-      helper.write_file(dir .. "/in", table.concat(lines))
-      local r = tty(([[
-        setsid sh -c 'cat %s/in; exec sleep 3' >%s/fifo &
-        kv import d %s/fifo]]):format(dir, dir, dir), nil, "sleep 1; printf '\\003'; sleep 0.5")
-      local written = r.out:match "interrupted; (%d+) written"
-      assert(written, r.out)
-      says(dir .. "/fifo", r.out)
-      assert.equal(130, r.status)
-      peek(function(store) assert.equal(tonumber(written), store:namespace "d":count()) end)
-      r = sh(([[
-        setsid sh -c 'exec sleep 2' >%s/fifo & "$LUA" bin/kv set d b --file %s/fifo &
-        sleep 0.5; kill -TERM $!; wait $!; echo $?]]):format(dir, dir))
-      says("interrupted", r.err)
-      says("143", r.out)
-      no(1, "'b'", "kv get d b")
-    end)
-  end)
-
   describe_once("stats, check and backup", function()
     it("show what there is", function()
       ok "kv set d a 1; kv set e b 2"
@@ -678,125 +544,6 @@ describe("kv on the command line", function()
         assert(text:find "\nExamples:\n", name .. " has no examples")
         assert.truthy(#text > 200)
       end
-    end)
-  end)
-
-  describe_once("on a terminal", function()
-    it("get indents documents and colours them", function()
-      ok [[kv set d doc '{"a":[1,2.50,{}],"b":"x"}' --json; kv set d s text; kv set d n 5 --json]]
-      local r = tty "kv get d doc"
-      assert.equal(0, r.status)
-      says("\27[34m\"a\"\27[0m: [", r.out)
-      local text = '{\n  "a": [\n    1,\n    2.50,\n    {}\n  ],\n  "b": "x"\n}\n'
-      assert.equal(text, plain(r.out))
-      assert.equal(text, tty("kv get d doc", { NO_COLOR = "1" }).out)
-      assert.equal(text, tty("kv get d doc", { TERM = "dumb" }).out)
-      assert.equal("text\n", tty "kv get d s".out)
-      assert.equal("5\n", plain(tty "kv get d n".out))
-    end)
-
-    it("nothing stored can control it", function()
-      ok [[kv set d k $'\e[31mred\a\xff\xc2\x9b'; kv set d $'a\eb' v
-           kv set d j $'["\x7f\xc2\x9b"]' --json]]
-      assert.equal("\\x1B[31mred\\x07\\xFF\\xC2\\x9B\n", tty "kv get d k".out)
-      assert.equal("a\\x1Bb\n", tty "kv keys d --limit 1 2>/dev/null".out)
-      assert.equal('[\n  "\\u007f\\u009b"\n]\n', tty("kv get d j", { NO_COLOR = "1" }).out)
-      says("no key '\\x1B'", plain(tty "kv get d $'\\e'".out))
-    end)
-
-    it("lists are tables with titles", function()
-      ok "kv init d 'What it is'; kv set d k v --metadata '{\"a\":1}'"
-      says("NAMESPACE  KEYS  BYTES  CREATED", plain(tty "kv list".out))
-      says("KEY  EXPIRES  METADATA\nk    never    {\"a\":1}\n", plain(tty "kv keys d -l".out))
-      local out = plain(tty "kv stats".out)
-      says(("\226\150\145"):rep(30) .. "  ", out) -- nearly empty
-      assert.truthy(out:find "%d+ B live, .* KiB free\n")
-      says(("\226\150\136"):rep(30) .. "\n", out) -- all bytes are in this namespace
-      says(("."):rep(30) .. "  ", plain(tty("kv stats", { LC_ALL = "C" }).out))
-    end)
-
-    it("a status passes through", function()
-      ok "kv init d"
-      local r = tty "kv get d nokey"
-      assert.equal(1, r.status)
-      says("\27[1;31mkv:\27[0m no key 'nokey'", r.out)
-    end)
-  end)
-
-  describe_once("completion", function()
-    it("knows commands, options, choices, namespaces, keys and files", function()
-      ok [[kv init users 'Who is there'; kv set users u:1 a; kv set users u:2 a
-           kv set users $'\e' x]]
-      assert.equal(STATS, ok "kv complete -- sta")
-      says("--ttl\t", ok "kv complete -- set users k --")
-      assert.equal("exist\nnot_exist\n", ok "kv complete -- set users k --if ''")
-      assert.equal("users\tWho is there\n", ok "kv complete -- get ''")
-      assert.equal("u:1\nu:2\n", ok "kv complete -- get users ''")
-      assert.equal("u:2\n", ok "kv complete -- get --as text users u:2")
-      assert.equal(":files\n", ok "kv complete -- backup ''")
-      assert.equal(":files\n", ok "kv complete -- --store ''")
-      assert.equal("", ok "kv complete -- get nons ''")
-      assert.equal("", ok(("kv complete -- --store %s/none get ''"):format(dir)))
-      assert.equal("u:1\n", ok("kv complete -- --store " .. path .. " get users u:1",
-        { KV_STORE = "" }))
-    end)
-
-    it("works in bash", function()
-      ok "kv set users u:1 a; kv set users u:2 a; kv set users 'u:a b' a"
-      local r = sh [[
-        compopt() { echo "compopt $*"; }
-        complete() { builtin complete "$@"; }
-        eval "$(kv completion bash)"
-        ask() {
-          COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=()
-          _kv kv
-          printf '<%s>' "${COMPREPLY[@]}"
-          echo
-        }
-        complete -p kv
-        ask "kv sta"
-        ask "kv get us"
-        ask "kv get users u:"
-        ask "kv set users k --i"
-        ask "kv backup "
-      ]]
-      assert.equal("", r.err)
-      assert.equal("complete -F _kv kv\n<stats>\n<users>\n<1><2><a\\ b>\n<--if><--if-rev>\n" ..
-        "compopt -o default\n<>\n", r.out)
-    end)
-
-    it("works in zsh", function()
-      ok "kv set users u:1 a"
-      helper.write_file(dir .. "/zsh", [[
-        kv() { ]] .. quote(helper.interpreter) .. [[ bin/kv "$@" }
-        compdef() { echo "compdef $*" }
-        _files() { echo files }
-        _describe() { print -rl -- "${(@P)2}" }
-        eval "$(kv completion zsh)"
-        words=(kv get users u) CURRENT=4; _kv
-        words=(kv sta) CURRENT=2; _kv
-        words=(kv backup '') CURRENT=3; _kv
-      ]])
-      assert.equal("compdef _kv kv\nu\\:1\n" .. STATS:gsub("\t", ":") .. "files\n",
-        ok("zsh -f " .. dir .. "/zsh"))
-    end)
-
-    it("works in fish", function()
-      ok "kv set users u:1 a"
-      os.execute(("mkdir %s/bin"):format(dir))
-      helper.write_file(dir .. "/bin/kv",
-        ("#!/bin/sh\nexec %s bin/kv \"$@\"\n"):format(quote(helper.interpreter)))
-      os.execute(("chmod +x %s/bin/kv"):format(dir))
-      helper.write_file(dir .. "/fish", ("set PATH %s/bin $PATH\nkv completion fish | source\n" ..
-        "complete -C 'kv get users u'\ncomplete -C 'kv sta'\n"):format(dir))
-      assert.equal("u:1\n" .. STATS,
-        ok(("HOME=%s fish --no-config %s/fish"):format(dir, dir)))
-    end)
-  end)
-
-  describe_once("the man page", function()
-    it("is what the commands say", function()
-      assert.equal(ok "kv manual", slurp "docs/kv.1")
     end)
   end)
 end)
