@@ -426,7 +426,7 @@ uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes)
         need |= 1u << KV_OVERFLOW;
     if (kv_region_room(r, KV_TIMERS) < 2 * KV_WHEEL_ROOM + writes)
         need |= 1u << KV_TIMERS;
-    if (kv_load_relaxed(&r->head->ready[KV_NAMES]) < 2 * next_ns + 2)
+    if (kv_load_relaxed(&r->limit[KV_NAMES]) < 2 * next_ns + 2)
         need |= 1u << KV_NAMES;
     return need;
 }
@@ -448,6 +448,7 @@ static int redo(kv_db *s)
     return e;
 }
 
+/* What fails for want of memory or descriptors is left to whoever takes the lock next. */
 int kv_recover(kv_db *s)
 {
     int e = kv_txn_undo(&s->region, NULL);
@@ -458,37 +459,83 @@ int kv_recover(kv_db *s)
         e = kv_hash_maintain(&s->region) < 0 ? KV_ECORRUPT : KV_OK;
     if (e == KV_OK && !KV_IS_BUG(1))
         e = redo(s);
-    if (e != KV_OK)
+    if (e == KV_ECORRUPT)
         kv_store(kv_st(s, KV_ST_CORRUPT), 1);
     return e;
 }
 
-int kv_lock_writer(kv *h)
+/* Something is half done: the last owner died, or a recovery did not come to its end. */
+static inline int unfinished(kv_db *s)
+{
+    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]);
+
+    return kv_unlikely(s->region.head->journal.count != 0 ||
+                       kv_load_relaxed(kv_st(s, KV_ST_APPLIED)) != tail ||
+                       kv_load_relaxed(&s->log.w[KV_LOG_CLAIM]) != tail);
+}
+
+void kv_mend(kv_db *s)
+{
+    int e;
+
+    if (!unfinished(s))
+        return;
+    e = kv_lock_take(&s->locks->writer, 0);
+    if (e != KV_OK && e != KV_LOCK_DIED)
+        return;
+    if (!kv_superseded(s) && unfinished(s))
+        (void)kv_recover(s);
+    if (e == KV_LOCK_DIED)
+        kv_lock_consistent(&s->locks->writer);
+    kv_lock_release(&s->locks->writer);
+}
+
+static int fail_busy(kv *h)
+{
+    return kv_fail(KV_EBUSY, "%s: another writer has held the lock for %d ms",
+                   kv_dir_path(h->s->dir), h->timeout);
+}
+
+/* With the lock held, which is given up on failure. KV_MOVED: once more. */
+static KV_NOINLINE int lock_slowly(kv *h, int died)
 {
     kv_db *s = h->s;
-    int e = kv_lock_take(&s->locks->writer, h->timeout);
+    int e = KV_OK, moved = kv_superseded(s);
 
-    if (e == KV_EBUSY)
-        return kv_fail(KV_EBUSY, "%s: another writer has held the lock for %d ms",
-                       kv_dir_path(s->dir), h->timeout);
-    if (e != KV_OK && e != KV_LOCK_DIED)
-        return e;
-    if (e == KV_LOCK_DIED || s->region.head->journal.count != 0 ||
-        kv_load_relaxed(kv_st(s, KV_ST_APPLIED)) != kv_load_relaxed(&s->log.w[KV_LOG_TAIL])) {
-        int failed = kv_recover(s);
-        if (e == KV_LOCK_DIED)
-            kv_lock_consistent(&s->locks->writer);
-        if (failed != KV_OK) {
-            kv_lock_release(&s->locks->writer);
-            return failed;
-        }
+    if (!moved && (died || unfinished(s)))
+        e = kv_recover(s);
+    if (died)
+        kv_lock_consistent(&s->locks->writer);
+    if (e == KV_OK && !moved && !kv_region_behind(&s->region) && !kv_log_behind(&s->log)) {
+        if (kv_load_relaxed(kv_st(s, KV_ST_CORRUPT)) == 0)
+            return KV_OK;
+        e = kv_fail(KV_ECORRUPT, "%s: the index is damaged; reopen the store to rebuild it",
+                    kv_dir_path(s->dir));
     }
-    if (kv_unlikely(kv_load_relaxed(kv_st(s, KV_ST_CORRUPT)) != 0)) {
-        kv_lock_release(&s->locks->writer);
-        return kv_fail(KV_ECORRUPT, "%s: the index is damaged; reopen the store to rebuild it",
-                       kv_dir_path(s->dir));
-    }
-    return KV_OK;
+    kv_lock_release(&s->locks->writer);
+    if (e == KV_OK)
+        e = moved ? kv_reenter(h) : kv_region_follow(&s->region);
+    if (e == KV_OK && !moved)
+        e = kv_log_follow(&s->log);
+    return e == KV_OK ? KV_MOVED : e;
+}
+
+int kv_lock_writer(kv *h)
+{
+    kv_db *s;
+    int e;
+
+    do {
+        s = h->s;
+        e = kv_lock_take(&s->locks->writer, h->timeout);
+        if (kv_unlikely(e != KV_OK && e != KV_LOCK_DIED))
+            return e == KV_EBUSY ? fail_busy(h) : e;
+        if (kv_unlikely(e != KV_OK || kv_superseded(s) || unfinished(s) ||
+                        kv_region_behind(&s->region) || kv_log_behind(&s->log) ||
+                        kv_load_relaxed(kv_st(s, KV_ST_CORRUPT)) != 0))
+            e = lock_slowly(h, e == KV_LOCK_DIED);
+    } while (kv_unlikely(e == KV_MOVED));
+    return e;
 }
 
 void kv_unlock_writer(kv *h)

@@ -226,10 +226,10 @@ static int audit_blob(void *arg, uint64_t bucket, uint64_t slot)
  * opened or synced meanwhile except for large values, which are read after it. */
 int kv_check(kv *h)
 {
-    kv_db *s = h->s, *shadow;
     uint64_t tail;
     audit a;
     int e = kv_enter(h);
+    kv_db *s = h->s, *shadow;
 
     if (e != KV_OK)
         return e;
@@ -387,8 +387,8 @@ static int copy_all(kv_db *s, kv_db *shadow, const char *dir, uint64_t *records)
     c.from = shadow;
     kv_options_init(&o);
     o.thread = 0;
-    o.max_size = s->meta.max_size;
-    o.max_value = s->meta.max_value;
+    o.max_size = kv_load(kv_st(s, KV_ST_MAX_SIZE));
+    o.max_value = kv_max_value(s);
     e = kv_open_new(dir, &o, *kv_st(shadow, KV_ST_REV) + 1, *kv_st(shadow, KV_ST_NEXT_NS), &c.to);
     if (e != KV_OK)
         return e;
@@ -440,8 +440,8 @@ static int must_be_empty(const char *path)
  */
 int kv_backup(kv *h, const char *dir, uint64_t *records)
 {
-    kv_db *s = h->s, *shadow;
     int e = kv_enter(h);
+    kv_db *s = h->s, *shadow;
 
     if (e == KV_OK && (dir == NULL || dir[0] == 0 || strcmp(dir, ":memory:") == 0))
         e = kv_fail(KV_EINVAL, "a directory is needed");
@@ -486,10 +486,10 @@ static int add_blob(void *arg, const char *name)
 
 int kv_get_stats(kv *h, kv_stats *o)
 {
+    int e = kv_enter(h);
     kv_db *s = h->s;
     kv_head *head = s->region.head;
     void *two[2];
-    int e = kv_enter(h);
 
     if (e != KV_OK)
         return e;
@@ -517,12 +517,12 @@ int kv_get_stats(kv *h, kv_stats *o)
     o->reads_retried = s->retried;
     o->expired = kv_load(kv_st(s, KV_ST_EXPIRED));
     o->cleaned = kv_load(kv_st(s, KV_ST_CLEANED));
-    o->syncs = s->log.syncs;
+    o->syncs = kv_load(&s->log.w[KV_LOG_SYNCS]);
     o->replayed = s->replayed;
     o->cut_bytes = s->cut_bytes;
     o->clock_back = (int64_t)kv_load(kv_st(s, KV_ST_BACK));
-    o->max_size = s->meta.max_size;
-    o->max_value = s->meta.max_value ? s->meta.max_value : KV_MAX_VALUE;
+    o->max_size = kv_load(kv_st(s, KV_ST_MAX_SIZE));
+    o->max_value = kv_max_value(s);
     o->synced_rev =
         kv_load(&s->log.w[KV_LOG_SYNCED]) == kv_load(&s->log.w[KV_LOG_TAIL]) ? (int64_t)o->rev : -1;
     return KV_OK;

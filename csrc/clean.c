@@ -39,20 +39,20 @@ uint64_t kv_log_goal(kv_db *s)
 
 void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after)
 {
-    uint64_t id;
+    uint64_t id, n, *w;
 
     if (!r->blob || r->value_len != 16)
         return;
     memcpy(&id, r->value, 8);
-    kv_mutex_lock(s->mutex);
-    /* When the list is full the file stays until the store is opened again, which removes what
+    /* When the queue is full the file stays until the index is built anew, which removes what
      * nothing refers to. */
-    if (s->deads < KV_DEAD_BLOBS) {
-        s->dead[s->deads].id = id;
-        s->dead[s->deads].after = after;
-        __atomic_store_n(&s->deads, s->deads + 1, __ATOMIC_RELAXED);
-    }
-    kv_mutex_unlock(s->mutex);
+    if (kv_blobs_dead(s) >= KV_DEAD_BLOBS)
+        return;
+    w = s->region.head->blobs;
+    n = w[KV_BLOBS_ADDED];
+    kv_store(&w[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2], id);
+    kv_store(&w[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2 + 1], after);
+    kv_store(&w[KV_BLOBS_ADDED], n + 1);
 }
 
 /* ---- expiry --------------------------------------------------------------------------- */

@@ -129,9 +129,9 @@ typedef struct kv_options {
 KV_API void kv_options_init(kv_options *o);
 
 /* Opens the store at `path` (":memory:": a new private one); opts NULL: defaults.
- * KV_EBUSY: another process has it open. KV_ENOTFOUND: missing, and create is 0. KV_EUNSUPPORTED:
- * not a store, a newer format, or a refused file system. KV_ECORRUPT: damage in what was durable.
- * KV_EINVAL: a bad option. */
+ * KV_EBUSY: another process has been opening it for `timeout`, or uses it from another PID
+ * namespace. KV_ENOTFOUND: missing, and create is 0. KV_EUNSUPPORTED: not a store, a newer format,
+ * or a refused file system. KV_ECORRUPT: damage in what was durable. KV_EINVAL: a bad option. */
 KV_API int kv_open(const char *path, const kv_options *opts, kv **out);
 
 /* Makes everything durable (unless sync is none) and releases the handle and whatever was made from

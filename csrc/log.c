@@ -134,6 +134,27 @@ static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
     return e;
 }
 
+static void set_idle(kv_log *l, uint64_t mapping);
+
+/* Whatever others have retired: its address range may be used again, and its place in the table,
+ * which a later segment will have. With l->mutex held. */
+static void prune(kv_log *l)
+{
+    uint32_t oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]);
+    uint64_t *slot;
+
+    if (l->retiring != 0 && l->retiring < oldest)
+        oldest = l->retiring;
+    if (l->low == l->high)
+        l->pruned = oldest; /* nothing is mapped yet */
+    for (; l->pruned < oldest; l->pruned++) {
+        slot = slot_of(l, l->pruned);
+        if (*slot != 0)
+            set_idle(l, *slot);
+        __atomic_store_n(slot, 0, __ATOMIC_RELEASE);
+    }
+}
+
 /* The mapping of segment id, mapped now if need be; 0: there is no such file, or it cannot be
  * mapped. */
 static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
@@ -143,8 +164,9 @@ static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
     int fd, e = KV_OK;
 
     kv_mutex_lock(l->mutex);
+    prune(l);
     m = kv_load(slot_of(l, id));
-    if (m == 0 || head_of(m)->id != id) {
+    if (m == 0) {
         seg_name(id, name);
         e = kv_file_open(l->dir, name, l->writable ? KV_FILE_WRITE : KV_FILE_READ, &fd);
         m = 0;
@@ -152,8 +174,10 @@ static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
             e = kv_file_size(fd, &size);
             if (e == KV_OK)
                 e = map_fd(l, fd, size, &m);
-            if (e == KV_OK)
+            if (e == KV_OK) {
                 set_slot(l, id, m);
+                l->pruned = id < l->pruned ? id : l->pruned;
+            }
             kv_file_close(fd);
         }
     }
@@ -165,13 +189,24 @@ static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
 
 /* Spares are all zero, so their id word says nothing: the table is right for them because this
  * process made them or reach() looked at the file. */
-static uint64_t mapping_of(kv_log *l, uint32_t id)
+static uint64_t mapping_why(kv_log *l, uint32_t id, int *why)
 {
     uint64_t m = kv_load(slot_of(l, id));
 
-    if (kv_unlikely(m == 0 || (head_of(m)->id != id && head_of(m)->id != 0)))
-        m = reach(l, id, NULL);
-    return m;
+    return kv_likely(m != 0) ? m : reach(l, id, why);
+}
+
+static uint64_t mapping_of(kv_log *l, uint32_t id)
+{
+    return mapping_why(l, id, NULL);
+}
+
+/* Why a segment that must be there has no mapping. */
+static KV_NOINLINE int unmapped(kv_log *l, uint32_t id, int why)
+{
+    return why != KV_ENOTFOUND ? why
+                               : kv_fail(KV_ECORRUPT, "%s: segment %u is missing",
+                                         kv_dir_path(l->dir), (unsigned)id);
 }
 
 int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int writable)
@@ -182,6 +217,7 @@ int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int 
     l->store_id = store_id;
     l->writable = writable;
     l->huge = 1;
+    l->pins = -1;
     l->sync_fd = -1;
     l->table = calloc(KV_SEG_IDS, sizeof *l->table);
     l->mutex = kv_mutex_new();
@@ -214,6 +250,49 @@ void kv_log_close(kv_log *l)
         kv_mutex_free(l->mutex);
     memset(l, 0, sizeof *l);
     l->sync_fd = -1;
+}
+
+int kv_log_sound(kv_log *l)
+{
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), clean = kv_load(&l->w[KV_LOG_CLEAN]);
+    uint64_t oldest = kv_load(&l->w[KV_LOG_OLDEST]), spares = kv_load(&l->w[KV_LOG_SPARES]), m;
+
+    if (oldest == 0 || kv_pos_id(clean) < oldest || kv_pos_id(tail) < kv_pos_id(clean) ||
+        spares < kv_pos_id(tail) || spares - oldest >= KV_SEG_IDS || spares > UINT32_MAX)
+        return 0;
+    m = reach(l, kv_pos_id(tail), NULL);
+    return m != 0 && head_of(m)->id == kv_pos_id(tail) && head_of(m)->store_id == l->store_id &&
+           kv_pos_off(tail) >= KV_SEG_HEAD && kv_pos_off(tail) <= size_of(m);
+}
+
+int kv_log_map(kv_log *l, uint32_t max)
+{
+    uint32_t id = kv_pos_id(kv_load(&l->w[KV_LOG_TAIL]));
+    int e = KV_OK;
+
+    for (; max-- > 0 && id >= kv_load(&l->w[KV_LOG_OLDEST]); id--) {
+        (void)mapping_why(l, id, &e);
+        if (e != KV_OK && e != KV_ENOTFOUND) /* retired meanwhile, or missed when it is read */
+            return e;
+    }
+    return KV_OK;
+}
+
+int kv_log_follow(kv_log *l)
+{
+    uint64_t spares = kv_load(&l->w[KV_LOG_SPARES]), known = kv_load_relaxed(&l->known);
+    uint32_t id = kv_pos_id(kv_load(&l->w[KV_LOG_TAIL]));
+    int e = KV_OK;
+
+    if (id <= known && known < spares)
+        id = (uint32_t)known + 1;
+    for (; e == KV_OK && id <= spares; id++)
+        if (kv_load(slot_of(l, id)) == 0)
+            (void)reach(l, id, &e);
+    /* One that is not there any more is behind somebody who got on: not our concern. */
+    if (e == KV_OK || e == KV_ENOTFOUND)
+        __atomic_store_n(&l->known, spares, __ATOMIC_RELAXED);
+    return e == KV_ENOTFOUND ? KV_OK : e;
 }
 
 static uint64_t random64(kv_log *l)
@@ -256,6 +335,8 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         return e;
     }
     kv_store(&l->w[KV_LOG_SPARES], id);
+    if (kv_load_relaxed(&l->known) == id - 1)
+        __atomic_store_n(&l->known, id, __ATOMIC_RELAXED);
     return KV_OK;
 }
 
@@ -320,6 +401,7 @@ int kv_log_sync(kv_log *l)
     uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SYNC_FROM]),
              oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]), first;
     uint32_t named = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
+    uint64_t syncs;
     int e = KV_OK;
 
     if (kv_load(&l->w[KV_LOG_BROKEN]))
@@ -344,13 +426,14 @@ int kv_log_sync(kv_log *l)
         return kv_fail(KV_EIO, "%s: writing to the disk failed; reopen the store",
                        kv_dir_path(l->dir));
     }
-    l->syncs++;
+    syncs = kv_load(&l->w[KV_LOG_SYNCS]) + 1;
+    kv_store(&l->w[KV_LOG_SYNCS], syncs);
     kv_store(&l->w[KV_LOG_SYNC_FROM], kv_pos_id(tail));
     kv_store(&l->w[KV_LOG_SYNCED], tail);
     /* So that the loss of a whole segment does not look like a log that ended before it. */
     for (; first < kv_pos_id(tail); first++)
         set_mark(l, first, KV_MARK_ON);
-    if (kv_pos_id(old) != kv_pos_id(tail) || tail - old >= KV_SEG_MIN / 4 || l->syncs % 64 == 0)
+    if (kv_pos_id(old) != kv_pos_id(tail) || tail - old >= KV_SEG_MIN / 4 || syncs % 64 == 0)
         set_mark(l, kv_pos_id(tail), kv_pos_off(tail));
     return KV_OK;
 }
@@ -380,16 +463,33 @@ static void set_idle(kv_log *l, uint64_t mapping)
     l->idle[l->idles++] = mapping;
 }
 
+/* Whether somebody reads the segment privately; else nobody will until unpin(). */
+static int pinned(kv_log *l, uint32_t id)
+{
+    return l->pins >= 0 && kv_file_lock(l->pins, KV_PINS + id, 1, KV_RANGE_ALONE) != KV_OK;
+}
+
+static void unpin(kv_log *l, uint32_t id)
+{
+    if (l->pins >= 0)
+        (void)kv_file_lock(l->pins, KV_PINS + id, 1, KV_RANGE_FREE);
+}
+
+/* Goes on where somebody died. */
 int kv_log_retire(kv_log *l, uint32_t id)
 {
-    uint32_t i = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]), off, bite;
+    uint32_t i = (uint32_t)kv_load(&l->w[KV_LOG_FREED]), off, bite;
     char name[24];
     uint64_t m;
 
     for (; i < id; i++) {
+        kv_mutex_lock(l->mutex);
+        l->retiring = i;
+        kv_mutex_unlock(l->mutex);
         m = mapping_of(l, i);
-        kv_store(&l->w[KV_LOG_OLDEST], i + 1);
-        if (m != 0) {
+        if (kv_load(&l->w[KV_LOG_OLDEST]) <= i)
+            kv_store(&l->w[KV_LOG_OLDEST], i + 1);
+        if (m != 0 && !pinned(l, i)) {
             /* Zero first what readers re-check, then give the space back in bites that do not hold
              * the file system up. */
             for (off = 0; off < size_of(m); off += bite) {
@@ -398,15 +498,17 @@ int kv_log_retire(kv_log *l, uint32_t id)
                                                        : PUNCH_BITE;
                 (void)kv_map_punch(base_of(m) + off, bite);
             }
-            kv_mutex_lock(l->mutex);
-            /* Mappings that wait for reuse leave the table: one place owns each. */
-            __atomic_store_n(slot_of(l, i), 0, __ATOMIC_RELEASE);
-            set_idle(l, m);
-            kv_mutex_unlock(l->mutex);
+            unpin(l, i);
         }
         seg_name(i, name);
         (void)kv_file_unlink(l->dir, name);
+        kv_store(&l->w[KV_LOG_FREED], i + 1);
     }
+    kv_mutex_lock(l->mutex);
+    l->retiring = 0;
+    /* Mappings that wait for reuse leave the table: one place owns each. */
+    prune(l);
+    kv_mutex_unlock(l->mutex);
     return KV_OK;
 }
 
@@ -459,6 +561,7 @@ int kv_log_start(kv_log *l, uint32_t id, uint32_t size, uint64_t next_rev, uint6
     kv_store(&l->w[KV_LOG_SYNCED], 0);
     write_head(l, id, 0, &a);
     kv_store(&l->w[KV_LOG_OLDEST], id);
+    kv_store(&l->w[KV_LOG_FREED], id);
     kv_store(&l->w[KV_LOG_CLEAN], pos);
     kv_store(&l->w[KV_LOG_SYNC_FROM], id);
     kv_store(&l->w[KV_LOG_CLAIM], pos);
@@ -527,12 +630,12 @@ int kv_log_recover(kv_log *l)
     uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), claim = kv_load(&l->w[KV_LOG_CLAIM]), m, pos, at;
     uint32_t id, off, end;
     kv_rec r;
+    int why = KV_OK;
 
     for (id = kv_pos_id(claim); id >= kv_pos_id(tail) && id != 0; id--) {
-        m = mapping_of(l, id);
+        m = mapping_why(l, id, &why);
         if (m == 0)
-            return kv_fail(KV_ECORRUPT, "%s: segment %u is missing", kv_dir_path(l->dir),
-                           (unsigned)id);
+            return unmapped(l, id, why);
         off = id == kv_pos_id(tail) ? kv_pos_off(tail) : 0;
         end = id == kv_pos_id(claim) ? kv_pos_off(claim) : size_of(m);
         if (off < end && end <= size_of(m) && !KV_IS_BUG(18)) {
@@ -598,8 +701,8 @@ static KV_NOINLINE uint64_t reach_addr(kv_log *l, uint64_t addr, int *why)
     m = reach(l, id, why);
     if (m == 0 && oldest != kv_load(&l->w[KV_LOG_OLDEST]))
         *why = KV_LOG_GONE;
-    else if (m == 0 && *why == KV_ENOTFOUND)
-        *why = kv_fail(KV_ECORRUPT, "%s: segment %u is missing", kv_dir_path(l->dir), (unsigned)id);
+    else if (m == 0)
+        *why = unmapped(l, id, *why);
     return m;
 }
 
@@ -684,14 +787,14 @@ int kv_log_next(kv_log *l, uint64_t *pos, uint64_t end, uint64_t *at, kv_rec *ou
 {
     uint32_t id = kv_pos_id(*pos), off = kv_pos_off(*pos), limit;
     uint64_t m;
+    int why = KV_OK;
 
     for (;;) {
         if (kv_pos(id, off) >= end)
             return 0;
-        m = mapping_of(l, id);
+        m = mapping_why(l, id, &why);
         if (m == 0)
-            return kv_fail(KV_ECORRUPT, "%s: segment %u is missing", kv_dir_path(l->dir),
-                           (unsigned)id);
+            return unmapped(l, id, why);
         limit = id == kv_pos_id(end) ? kv_pos_off(end) : size_of(m);
         if (limit > size_of(m))
             limit = size_of(m);
@@ -702,7 +805,10 @@ int kv_log_next(kv_log *l, uint64_t *pos, uint64_t end, uint64_t *at, kv_rec *ou
             return 1;
         }
         /* No record here: the segment's end, if the next one says so. */
-        m = id < kv_pos_id(end) ? mapping_of(l, id + 1) : 0;
+        why = KV_ENOTFOUND;
+        m = id < kv_pos_id(end) ? mapping_why(l, id + 1, &why) : 0;
+        if (m == 0 && why != KV_ENOTFOUND)
+            return why;
         if (m == 0 || (head_of(m)->prev != kv_pos(id, off) && !KV_IS_BUG(4)))
             return kv_fail(KV_ECORRUPT, "%s: damaged record in segment %u at %u",
                            kv_dir_path(l->dir), (unsigned)id, (unsigned)off);

@@ -67,8 +67,14 @@ enum {
     KV_LOG_SYNCED,     /* position up to which all is durable */
     KV_LOG_SYNC_FROM,  /* id of the first segment with bytes not known durable */
     KV_LOG_NAMED,      /* id up to which the names are durable */
-    KV_LOG_BROKEN      /* 1: a sync failed; no writes until reopened */
+    KV_LOG_BROKEN,     /* 1: a sync failed; no writes until reopened */
+    KV_LOG_FREED,      /* id of the first segment whose file is still there; trails OLDEST */
+    KV_LOG_SYNCS       /* how many there were */
 };
+
+/* Whoever must be able to read segments that are retired meanwhile holds a shared lock on their
+ * ids' range of the file `lock`, from here on: then they are unlinked without being zeroed. */
+#define KV_PINS ((uint64_t)1 << 32)
 
 typedef struct kv_log {
     kv_dir *dir;
@@ -78,14 +84,17 @@ typedef struct kv_log {
     uint64_t store_id;
     int writable;
     int huge;        /* map with large pages; not where single records are synced */
+    int pins;        /* descriptor of the file `lock`, the owner's; -1: nobody pins */
     kv_mutex *mutex; /* guards mapping and `idle` */
     uint64_t
         *idle; /* address | log2 size of mappings whose segments were retired; reused in place */
     uint32_t idles, idle_cap;
     uint32_t low, high; /* entries of the table that were ever set: [low, high) */
+    uint32_t pruned;    /* mappings of segments before this id wait for reuse */
+    uint32_t retiring;  /* the segment this process is about to free; 0: none */
+    uint64_t known;     /* KV_LOG_SPARES when all up to there was last mapped */
     int sync_fd;        /* of segment sync_id, kept open; -1 */
     uint32_t sync_id;
-    uint64_t syncs;
     uint64_t random;
 } kv_log;
 
@@ -123,6 +132,18 @@ void kv_scratch_free(kv_scratch *s);
 
 int kv_log_open(kv_log *l, kv_dir *dir, uint64_t *words, uint64_t store_id, int writable);
 void kv_log_close(kv_log *l);
+/* Whether the words of an index that somebody else made can be those of this log. */
+int kv_log_sound(kv_log *l);
+/* Maps the newest `max` segments at once, so that a store of the usual size needs no descriptor
+ * once it is open. */
+int kv_log_map(kv_log *l, uint32_t max);
+/* Maps what others have prepared since. Before a writer goes on: then it need not under the lock.
+ */
+int kv_log_follow(kv_log *l);
+static inline int kv_log_behind(const kv_log *l)
+{
+    return kv_load_relaxed(&l->w[KV_LOG_SPARES]) != kv_load_relaxed(&l->known);
+}
 
 /* ---- segments; prepare under the lock of room, the others under that of durability ----- */
 

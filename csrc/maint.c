@@ -15,6 +15,7 @@
 #define SYNC_TIMEOUT 60000 /* ms; disks have been seen to take that long */
 #define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
 
+/* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
 static int take(kv_db *s, kv_lock *lock, int64_t timeout)
 {
     int e = kv_lock_take(lock, timeout);
@@ -22,6 +23,10 @@ static int take(kv_db *s, kv_lock *lock, int64_t timeout)
     if (e == KV_LOCK_DIED) {
         kv_lock_consistent(lock);
         e = KV_OK;
+    }
+    if (e == KV_OK && kv_superseded(s)) {
+        kv_lock_release(lock);
+        return KV_MOVED;
     }
     if (e == KV_EBUSY)
         return kv_fail(KV_EBUSY, "%s: somebody has held the maintenance lock for too long",
@@ -51,13 +56,19 @@ void kv_unlock_durable(kv_db *s)
 
 /* Durable up to `pos`, unless somebody has done that by the time it is our turn: that is how many
  * writers share one sync. */
-static int sync_to(kv_db *s, uint64_t pos)
+int kv_sync_to(kv *h, uint64_t pos)
 {
-    int e = KV_OK;
+    kv_db *s;
+    int e;
 
-    if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
-        return KV_OK;
-    e = kv_lock_durable(s, SYNC_TIMEOUT);
+    do {
+        s = h->s;
+        if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
+            return KV_OK;
+        e = kv_lock_durable(s, SYNC_TIMEOUT);
+        if (e == KV_MOVED && (e = kv_reenter(h)) == KV_OK)
+            e = KV_MOVED;
+    } while (e == KV_MOVED);
     if (e != KV_OK)
         return e;
     if (kv_load(&s->log.w[KV_LOG_SYNCED]) < pos)
@@ -182,16 +193,18 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns)
  * With the lock of durability. */
 static int retire(kv_db *s)
 {
-    uint32_t id = kv_pos_id(kv_load(&s->log.w[KV_LOG_CLEAN])), i, n;
-    kv_meta m = s->meta;
-    uint64_t dead[KV_DEAD_BLOBS], synced;
+    uint32_t id = kv_pos_id(kv_load(&s->log.w[KV_LOG_CLEAN]));
+    uint64_t *q = s->region.head->blobs, n;
+    kv_meta m;
     int e = KV_OK;
 
-    if (id > kv_load(&s->log.w[KV_LOG_OLDEST])) {
+    if (id > kv_load(&s->log.w[KV_LOG_FREED])) {
         if (!KV_IS_BUG(3))
             e = kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED])
                     ? kv_log_sync(&s->log)
                     : KV_OK;
+        if (e == KV_OK)
+            e = kv_meta_read(s->dir, &m);
         m.oldest = id;
         if (e == KV_OK && KV_IS_BUG(19))
             e = kv_log_retire(&s->log, id);
@@ -199,25 +212,17 @@ static int retire(kv_db *s)
             e = kv_meta_write(s->dir, &m);
         if (e != KV_OK)
             return e;
-        /* Not the rest: writers look at the limits meanwhile. */
-        s->meta.oldest = m.oldest;
-        s->meta.seq = m.seq;
         e = kv_log_retire(&s->log, id);
     }
-    synced = kv_load(&s->log.w[KV_LOG_SYNCED]);
-    kv_mutex_lock(s->mutex);
-    for (i = 0, n = 0; i < s->deads;) {
-        if (s->dead[i].after <= synced) {
-            dead[n++] = s->dead[i].id;
-            s->dead[i] = s->dead[s->deads - 1];
-            __atomic_store_n(&s->deads, s->deads - 1, __ATOMIC_RELAXED);
-        } else {
-            i++;
-        }
+    for (n = kv_load(&q[KV_BLOBS_REMOVED]);
+         n != kv_load(&q[KV_BLOBS_ADDED]) &&
+         q[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2 + 1] <= kv_load(&s->log.w[KV_LOG_SYNCED]);
+         n++) {
+        e = kv_blob_unlink(s->dir, q[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2]);
+        if (e != KV_OK)
+            break;
+        kv_store(&q[KV_BLOBS_REMOVED], n + 1);
     }
-    kv_mutex_unlock(s->mutex);
-    for (i = 0; i < n; i++)
-        (void)kv_blob_unlink(s->dir, dead[i]);
     return e;
 }
 
@@ -253,7 +258,7 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
     for (tries = 0;; tries++) {
         e = lock_maint(s, h->timeout);
         if (e != KV_OK)
-            return e;
+            return e == KV_MOVED ? KV_OK : e; /* the caller looks again */
         e = grow(s, need, writes, bytes);
         if (e == KV_OK && need & (KV_NEED_LOG | KV_NEED_RESERVE)) {
             e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
@@ -275,11 +280,6 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
 }
 
 /* ---- durability ----------------------------------------------------------------------- */
-
-int kv_sync_to(kv *h, uint64_t pos)
-{
-    return sync_to(h->s, pos);
-}
 
 int kv_sync(kv *h)
 {
@@ -316,8 +316,8 @@ static uint32_t runs_low(kv_db *s)
 static int retires(kv_db *s)
 {
     return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) >
-               kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]) ||
-           __atomic_load_n(&s->deads, __ATOMIC_RELAXED) > KV_DEAD_BLOBS / 2;
+               kv_load_relaxed(&s->log.w[KV_LOG_FREED]) ||
+           kv_blobs_dead(s) > KV_DEAD_BLOBS / 2;
 }
 
 int kv_maintain(kv_db *s, int64_t timeout, int sync)
@@ -326,7 +326,7 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     int e = lock_maint(s, timeout);
 
     if (e != KV_OK)
-        return e;
+        return e == KV_MOVED ? KV_OK : e;
     need = runs_low(s);
     for (i = 0; i < KV_SPACES; i++)
         if (need & 1u << i)
@@ -335,15 +335,14 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     while (spares(s) < spares_wanted(s) && kv_log_prepare(&s->log, kv_segment_size(s)) == KV_OK)
         ;
     unlock_maint(s);
-    if (kv_load(&s->log.w[KV_LOG_BROKEN]) ||
-        !(sync || retires(s) || __atomic_load_n(&s->deads, __ATOMIC_RELAXED)))
+    if (kv_load(&s->log.w[KV_LOG_BROKEN]) || !(sync || retires(s) || kv_blobs_dead(s)))
         return KV_OK;
     e = kv_lock_durable(s, timeout);
     if (e != KV_OK)
-        return e;
-    if (sync) {
+        return e == KV_MOVED ? KV_OK : e;
+    if (sync || kv_blobs_dead(s) > KV_DEAD_BLOBS / 2) {
         e = kv_log_sync(&s->log);
-        __atomic_store_n(&s->synced_at, kv_os_monotonic(), __ATOMIC_RELAXED);
+        kv_store(kv_st(s, KV_ST_SYNCED_AT), (uint64_t)(kv_os_monotonic() / 1000000));
     }
     if (e == KV_OK)
         e = retire(s);
@@ -361,30 +360,30 @@ static int unsynced(kv_db *s)
 /* ms until the next sync by interval; not above 0: it is due. */
 static int64_t until_sync(kv_db *s)
 {
-    return __atomic_load_n(&s->synced_at, __ATOMIC_RELAXED) / 1000000 + s->interval -
-           kv_os_monotonic() / 1000000;
+    return (int64_t)kv_load(kv_st(s, KV_ST_SYNCED_AT)) + s->interval - kv_os_monotonic() / 1000000;
 }
 
-/* Waits for the interval when there is something to sync, else until it is woken. */
+/* Looks again after an interval, whether it was woken or not: another process may have written and
+ * be gone. */
 static void helper(void *arg, kv_thread *t)
 {
     kv_db *s = arg;
     int64_t wait = s->interval, due;
 
     while (kv_thread_wait(t, wait)) {
-        due = until_sync(s);
-        (void)kv_maintain(s, 1000, unsynced(s) && due <= 0);
         wait = 3600000;
-        __atomic_store_n(&s->sleeping, 1, __ATOMIC_SEQ_CST);
-        if (unsynced(s)) {
-            __atomic_store_n(&s->sleeping, 0, __ATOMIC_SEQ_CST);
-            due = until_sync(s);
+        if (kv_superseded(s))
+            continue;
+        kv_mend(s);
+        (void)kv_maintain(s, 1000, unsynced(s) && until_sync(s) <= 0);
+        if (kv_load(&s->wants_sync)) {
+            due = unsynced(s) ? until_sync(s) : s->interval;
             wait = due > 1 ? due : 1;
         }
     }
 }
 
-static void start_helper(kv_db *s)
+void kv_helper_start(kv_db *s)
 {
     kv_thread *t;
 
@@ -402,16 +401,12 @@ void kv_after_write(kv *h)
     if (!h->thread)
         return;
     if (kv_unlikely(kv_load_ptr((void *const *)&s->thread) == NULL)) {
-        start_helper(s);
+        kv_helper_start(s);
         if (kv_load_ptr((void *const *)&s->thread) == NULL)
             return;
     }
-    if (kv_load_relaxed(&s->sleeping) && unsynced(s)) {
-        __atomic_store_n(&s->sleeping, 0, __ATOMIC_SEQ_CST);
+    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s))
         kv_thread_wake(s->thread);
-    } else if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s)) {
-        kv_thread_wake(s->thread);
-    }
 }
 
 void kv_helper_stop(kv_db *s)

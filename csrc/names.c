@@ -129,6 +129,11 @@ int kv_namespace(kv *h, const char *name, size_t len, const char *desc, size_t d
     ns->seed1 = h->s->region.head->hash[KV_HASH_SEED1];
     memcpy(ns->name, name, len);
     ns->name_len = (uint32_t)len;
+    ns->next = h->spaces;
+    ns->link = &h->spaces;
+    if (ns->next != NULL)
+        ns->next->link = &ns->next;
+    h->spaces = ns;
     id = kv_ns_resolve(ns);
     e = id < 0 ? (int)id : KV_OK;
     if (e == KV_OK && (id == 0 || desc != NULL)) {
@@ -173,6 +178,9 @@ void kv_ns_close(kv_ns *ns)
 {
     if (ns == NULL)
         return;
+    *ns->link = ns->next;
+    if (ns->next != NULL)
+        ns->next->link = ns->link;
     kv_scratch_free(&ns->scratch);
     kv_scratch_free(&ns->blob);
     free(ns);

@@ -366,7 +366,7 @@ static void put_words(uint64_t *to, const uint64_t *from, size_t n)
 static int write_node(op *o, const uint64_t *buf, int size, uint64_t *word)
 {
     int rested = o->may_take > 0 && o->count > o->rest;
-    int fresh = !rested && o->used < kv_load_relaxed(&o->r->head->ready[KV_NODES]);
+    int fresh = !rested && o->used < kv_load_relaxed(&o->r->limit[KV_NODES]);
     uint64_t id_1, *node, generation;
 
     if (!fresh && o->may_take == 0)

@@ -144,6 +144,8 @@ int64_t kv_test_die_at;
 int64_t kv_test_stores;
 void (*kv_test_die)(void);
 int64_t kv_test_fs;
+char kv_test_boot[40];
+int64_t kv_test_pid_ns;
 static int64_t clock_offset;
 static int64_t clock_frozen;
 
@@ -260,6 +262,20 @@ void kv_os_boot_id(char out[40])
     while (got > 0 && (unsigned char)out[got - 1] <= ' ')
         got--;
     out[got] = '\0';
+#ifdef KV_TEST
+    if (kv_test_boot[0])
+        memcpy(out, kv_test_boot, sizeof kv_test_boot);
+#endif
+}
+
+uint64_t kv_os_pid_namespace(void)
+{
+    struct stat st;
+#ifdef KV_TEST
+    if (kv_test_pid_ns)
+        return (uint64_t)kv_test_pid_ns;
+#endif
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
 /* ---- open files ---- */
@@ -436,12 +452,15 @@ int kv_file_sync_all(int fd)
 
 /* An OFD lock: unlike a classic one it is not lost when some other descriptor of the same file is
  * closed somewhere in this process. */
-static int file_lock(int fd, short type)
+int kv_file_lock(int fd, uint64_t at, uint64_t n, int how)
 {
+    static const short type[] = {F_UNLCK, F_RDLCK, F_WRLCK};
     struct flock l;
     memset(&l, 0, sizeof l);
-    l.l_type = type;
+    l.l_type = type[how];
     l.l_whence = SEEK_SET;
+    l.l_start = (off_t)at;
+    l.l_len = (off_t)n;
     int e;
     KV_RETRY(e, kv_seam_fd("flock", fd), fcntl(fd, F_OFD_SETLK, &l) != 0);
     if (e == EAGAIN || e == EACCES) {
@@ -450,16 +469,6 @@ static int file_lock(int fd, short type)
                        path_of(fd, path, sizeof path));
     }
     return e ? fail_fd(e, "lock", fd) : KV_OK;
-}
-
-int kv_file_lock(int fd)
-{
-    return file_lock(fd, F_WRLCK);
-}
-
-int kv_file_lock_shared(int fd)
-{
-    return file_lock(fd, F_RDLCK);
 }
 
 /* ---- mappings ---- */

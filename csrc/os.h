@@ -144,7 +144,8 @@ int64_t kv_os_wall(void);      /* ms since 1970; coarse clock, a few ns */
 int64_t kv_os_monotonic(void); /* ns */
 void kv_os_sleep(int64_t ms);
 int kv_os_random(void *to, size_t n);
-void kv_os_boot_id(char out[40]); /* text, NUL-terminated; "" when unknown */
+void kv_os_boot_id(char out[40]);   /* text, NUL-terminated; "" when unknown */
+uint64_t kv_os_pid_namespace(void); /* 0 when unknown */
 
 /* ---- directories and files ------------------------------------------------------------ */
 
@@ -172,6 +173,11 @@ void kv_dir_identity(const kv_dir *d, uint64_t id[2]); /* device and inode; uniq
 int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name),
                 void *arg); /* stops at non-zero, returns it */
 int kv_dir_sync(kv_dir *d);
+/* The directory once more, wherever the process has gone since. */
+int kv_dir_again(const kv_dir *d, kv_dir **out);
+/* Tells other processes that this one uses the directory, until d is closed. alone: KV_EBUSY when
+ * another one does; what d held before is then given up. Nobody waits. */
+int kv_dir_hold(kv_dir *d, int alone);
 
 enum {
     KV_FILE_READ = 0,
@@ -191,8 +197,10 @@ int kv_file_sync(int fd);                               /* fdatasync */
 void kv_file_flush(int fd,
                    int wait); /* starts writing what is dirty, or waits for it; no promise */
 int kv_file_sync_all(int fd); /* fsync: allocation and size too */
-int kv_file_lock(int fd); /* exclusive, whole file, not waiting; KV_EBUSY; gone when fd closes */
-int kv_file_lock_shared(int fd);                 /* the same for readers among themselves */
+/* Locks between open files on n bytes from `at` on (0: to the end), whether there or not. Nobody
+ * waits: KV_EBUSY. Gone when fd closes. */
+enum { KV_RANGE_FREE, KV_RANGE_SHARED, KV_RANGE_ALONE };
+int kv_file_lock(int fd, uint64_t at, uint64_t n, int how);
 int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
 int kv_file_rename(kv_dir *d, const char *from, const char *to);
 
@@ -230,6 +238,7 @@ typedef struct kv_lock {
 #define KV_LOCK_DIED                                                                               \
     1 /* taken, but the last owner died holding it: recover, then kv_lock_consistent */
 
+uint64_t kv_lock_kind(void); /* what the C library makes of one; equal means: they can be shared */
 int kv_lock_init(kv_lock *l);
 int kv_lock_take(kv_lock *l, int64_t timeout_ms); /* KV_OK, KV_LOCK_DIED, KV_EBUSY; 0 ms: try */
 void kv_lock_consistent(kv_lock *l);
@@ -281,6 +290,8 @@ extern int64_t kv_test_die_at;
 extern int64_t kv_test_stores;    /* counted so far */
 extern void (*kv_test_die)(void); /* replaces _exit when set */
 extern int64_t kv_test_fs;        /* the type that statfs reports; 0: the truth */
+extern char kv_test_boot[40];     /* the boot id; "": the true one */
+extern int64_t kv_test_pid_ns;    /* the PID namespace; 0: the true one */
 /* For the os files: what kv_test_syscall says, 0 without one. */
 int kv_seam(const char *call, const char *what);
 int kv_seam_fd(const char *call, int fd);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -457,6 +458,47 @@ int kv_dir_sync(kv_dir *d)
         return KV_OK;
     int e = sync_directory(d->fd, d->path);
     return e ? kv_fail_errno(e, "sync", d->path) : KV_OK;
+}
+
+/* Only a lock of its own on the directory tells who is there: `lock` may be missing, or be a copy.
+ */
+int kv_dir_hold(kv_dir *d, int alone)
+{
+    int e;
+    if (d->fd < 0)
+        return KV_OK;
+    KV_RETRY(e, kv_seam("flock", d->path),
+             flock(d->fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0);
+    if (e == EWOULDBLOCK)
+        return kv_fail(KV_EBUSY, "%.200s is in use by another process", d->path);
+    return e ? kv_fail_errno(e, "lock", d->path) : KV_OK;
+}
+
+int kv_dir_again(const kv_dir *d, kv_dir **out)
+{
+    kv_dir *copy = calloc(1, sizeof *copy);
+    int e = 0;
+    if (copy)
+        *copy = *d;
+    if (copy && (!(copy->path = strdup(d->path)) || pthread_mutex_init(&copy->mutex, NULL) != 0)) {
+        free(copy->path);
+        free(copy);
+        copy = NULL;
+    }
+    if (!copy)
+        return kv_fail(KV_ENOMEM, "out of memory");
+    copy->files = NULL;
+    copy->count = copy->room = 0;
+    /* Not a duplicate: that would share the lock of kv_dir_hold. */
+    KV_RETRY(e, kv_seam("open", d->path),
+             (copy->fd = open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0)) < 0);
+    if (e != 0) {
+        copy->fd = -1;
+        kv_dir_close(copy);
+        return kv_fail_errno(e, "open", d->path);
+    }
+    *out = copy;
+    return KV_OK;
 }
 
 /* Gives a new file the directory's owner, group and mode. What may not be given is no failure (nor

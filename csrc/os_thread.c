@@ -45,6 +45,15 @@ static pthread_mutex_t *mutex_of(kv_lock *l)
     return (pthread_mutex_t *)(void *)l;
 }
 
+uint64_t kv_lock_kind(void)
+{
+#ifdef __GLIBC__
+    return sizeof(pthread_mutex_t) << 8 | 1;
+#else
+    return sizeof(pthread_mutex_t) << 8;
+#endif
+}
+
 /* NORMAL: the other kinds compare thread ids, and those repeat across PID namespaces. No priority
  * inheritance: there it aborts the process. */
 int kv_lock_init(kv_lock *l)

@@ -28,6 +28,7 @@ int64_t kv_now(kv *h)
 
 uint64_t kv_rev(kv *h)
 {
+    (void)kv_enter(h);
     return kv_load(kv_st(h->s, KV_ST_REV));
 }
 
@@ -290,7 +291,7 @@ int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
     int e;
 
     shrink(&ns->scratch);
-    if (kv_likely(key != NULL && len - 1 < KV_MAX_KEY && !kv_guard_forked(&ns->h->s->guard) &&
+    if (kv_likely(key != NULL && len - 1 < KV_MAX_KEY && kv_fresh(ns->h) &&
                   ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE) &&
         kv_likely(glance(ns, key, (uint32_t)len, out)))
         return KV_OK;
@@ -389,6 +390,7 @@ int kv_ns_next(kv *h, kv_ns_info *info)
 
 struct kv_iter {
     kv_ns *ns;
+    const kv_db *s; /* whose hashes are in `hash` */
     uint32_t id;
     uint32_t flags;
     int reverse;
@@ -500,6 +502,7 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     if (id < 0)
         return (int)id;
     it->ns = ns;
+    it->s = ns->h->s;
     it->id = (uint32_t)id;
     it->flags = r->flags;
     it->reverse = (r->flags & KV_REVERSE) != 0;
@@ -646,14 +649,18 @@ static void advance(kv_iter *it)
 
 int kv_iter_next(kv_iter *it, kv_record *out)
 {
-    kv_db *s = it->ns->h->s;
     unsigned char key[KV_ORDER_KEY];
     kv_record got;
     kv_rec r;
     uint64_t rev;
     size_t n;
     int e = kv_enter(it->ns->h);
+    kv_db *s = it->ns->h->s;
 
+    if (kv_unlikely(it->s != s)) { /* another index: hashes mean something else */
+        it->s = s;
+        it->warm = 0;
+    }
     shrink(&it->ns->scratch);
     shrink(&it->ns->blob);
     for (; e == KV_OK; advance(it)) {

@@ -17,6 +17,7 @@
  * signal.
  */
 #include "region.h"
+#include "crc32c.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,6 +43,7 @@ KV_STATIC_ASSERT(offsetof(kv_head, log) % 64 == 0, log_line);
 KV_STATIC_ASSERT(offsetof(kv_head, store) % 64 == 0, store_line);
 KV_STATIC_ASSERT(offsetof(kv_head, used) % 64 == 0, used_line);
 KV_STATIC_ASSERT(offsetof(kv_head, ready) % 64 == 0, ready_line);
+KV_STATIC_ASSERT(offsetof(kv_head, blobs) % 64 == 0, blobs_line);
 KV_STATIC_ASSERT(offsetof(kv_head, wheel) % 64 == 0, wheel_line);
 KV_STATIC_ASSERT(offsetof(kv_head, journal) % 64 == 0, journal_line);
 KV_STATIC_ASSERT(KV_SPACES <= 8, spaces);
@@ -123,6 +125,7 @@ static uint64_t format_hash(void)
                              offsetof(kv_head, wheel),
                              offsetof(kv_head, journal),
                              offsetof(kv_head, place),
+                             offsetof(kv_head, blobs),
                              KV_SPACES,
                              KV_JOURNAL_MAX,
                              KV_HASH_WORDS,
@@ -130,6 +133,7 @@ static uint64_t format_hash(void)
                              KV_WHEEL_WORDS,
                              KV_LOG_WORDS,
                              KV_STORE_WORDS,
+                             KV_BLOBS_WORDS,
                              KV_PAGE,
                              KV_MAX_KEY};
     uint64_t h = 14695981039346656037ull;
@@ -198,6 +202,20 @@ static int follow(kv_region *r, int space)
     rc = map_levels(r, space, ready);
     if (rc == KV_OK)
         raise_limit(r, space, ready);
+    return rc;
+}
+
+int kv_region_follow(kv_region *r)
+{
+    uint64_t grown = kv_load(&r->head->grown);
+    int s, rc = KV_OK;
+
+    kv_mutex_lock(r->mutex);
+    for (s = 0; rc == KV_OK && s < KV_SPACES; s++)
+        rc = follow(r, s);
+    if (rc == KV_OK)
+        __atomic_store_n(&r->grown, grown, __ATOMIC_RELAXED);
+    kv_mutex_unlock(r->mutex);
     return rc;
 }
 
@@ -291,6 +309,7 @@ static int examine(kv_region *r)
     uint64_t used;
     int s, rc;
 
+    r->grown = kv_load(&r->head->grown); /* before what has grown: it may be less, never more */
     if (kv_load(&r->head->magic) != MAGIC || r->head->format != format_hash())
         return kv_fail(KV_ECORRUPT, "%s/%s: not an index of this version", kv_dir_path(r->dir),
                        r->name);
@@ -391,8 +410,10 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
     uint64_t ready = kv_load(&r->head->ready[space]);
     uint64_t used = kv_load(&r->head->used[space]);
     uint64_t to = ready + ready / 8;
-    int rc;
+    int rc = kv_region_follow(r); /* it may have grown in another process */
 
+    if (rc != KV_OK)
+        return rc;
     if (used > ready || ready > MAX_NODES || more > MAX_NODES - used)
         return kv_fail(KV_EFULL, "%s/%s: index space %d is full", kv_dir_path(r->dir), r->name,
                        space);
@@ -416,6 +437,8 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
     populate(r, space, ready, to);
     kv_mutex_lock(r->mutex);
     kv_store(&r->head->ready[space], to);
+    kv_store(&r->head->grown, r->head->grown + 1);
+    __atomic_store_n(&r->grown, r->head->grown, __ATOMIC_RELAXED);
     raise_limit(r, space, to);
     kv_mutex_unlock(r->mutex);
     return KV_OK;
@@ -429,6 +452,24 @@ uint64_t kv_region_bytes(const kv_region *r)
     for (s = 0; s < KV_SPACES; s++)
         bytes += kv_load_relaxed(&r->head->ready[s]) * space_size[s];
     return bytes;
+}
+
+uint64_t kv_region_sum(kv_region *r)
+{
+    const size_t from = offsetof(kv_head, hash);
+    uint32_t crc = kv_crc32c(0, (const char *)r->head + from, sizeof *r->head - from);
+    int s, level;
+
+    for (s = 0; s < KV_SPACES; s++) {
+        uint64_t ready = kv_load(&r->limit[s]);
+
+        for (level = 0; level_start(s, level) < ready; level++) {
+            uint64_t n = level_nodes(s, level), left = ready - level_start(s, level);
+
+            crc = kv_crc32c(crc, r->level[s][level], (n < left ? n : left) * space_size[s]);
+        }
+    }
+    return crc;
 }
 
 uint32_t kv_region_take(kv_region *r, int space)

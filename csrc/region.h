@@ -38,6 +38,7 @@ enum kv_space {
 #define KV_WHEEL_WORDS (16 + 8 * 64)
 #define KV_LOG_WORDS   24
 #define KV_STORE_WORDS 24
+#define KV_BLOBS_WORDS (8 + 2 * 256)
 
 #define KV_JOURNAL_MAX 1000
 
@@ -50,11 +51,13 @@ typedef struct kv_journal_entry {
 typedef struct kv_head {
     uint64_t magic;
     uint64_t format;      /* hashes sizes and layout of everything here */
-    uint64_t clean;       /* 1: closed in order */
-    uint64_t identity[2]; /* device and inode of the directory it was built in */
+    uint64_t clean;       /* 1: nobody uses it; `sum` holds */
+    uint64_t identity[2]; /* of the file `lock` beside it, and the boot it was built under */
     char boot_id[40];
-    uint64_t end; /* where the next level gets its place in the file */
-    uint64_t reserved[5];
+    uint64_t end;   /* where the next level gets its place in the file */
+    uint64_t sum;   /* kv_region_sum when nobody used it any more */
+    uint64_t grown; /* grows with each kv_region_grow: others must map what is new */
+    uint64_t reserved[3];
     /* line */
     uint64_t hash[KV_HASH_WORDS];
     uint64_t order[KV_ORDER_WORDS];
@@ -64,6 +67,7 @@ typedef struct kv_head {
     uint64_t ready[8]; /* nodes backed by space; only grows, outside transactions; not on a line
                           that puts store */
     uint64_t place[8][KV_LEVELS]; /* of each level in the file; 0: none yet, and level 0 */
+    uint64_t blobs[KV_BLOBS_WORDS];
     uint64_t wheel[KV_WHEEL_WORDS];
     struct {
         uint64_t count;
@@ -79,6 +83,7 @@ typedef struct kv_region {
     void *level[KV_SPACES][KV_LEVELS]; /* NULL: not mapped yet; set once */
     uint64_t
         limit[KV_SPACES]; /* nodes this process has mapped and knows to be backed; trails `ready` */
+    uint64_t grown;       /* head->grown when all that was ready was last mapped */
     kv_dir *dir;
     int fd;
     int writable;
@@ -103,6 +108,15 @@ void kv_region_close(kv_region *r);
  * KV_EIO: unchanged. */
 int kv_region_grow(kv_region *r, int space, uint64_t more);
 uint64_t kv_region_bytes(const kv_region *r); /* backed by space */
+/* Maps everything that has become ready. Before a writer goes on: then nothing under the lock needs
+ * the system. */
+int kv_region_follow(kv_region *r);
+static inline int kv_region_behind(const kv_region *r)
+{
+    return kv_load_relaxed(&r->head->grown) != kv_load_relaxed(&r->grown);
+}
+/* A checksum of an image that nobody changes, the words at its beginning left out. */
+uint64_t kv_region_sum(kv_region *r);
 
 /* Sizes of a node and of level 0 (a page, except for nodes: two) of each space. */
 #define KV_BUCKETS_SIZE   64u
@@ -133,10 +147,13 @@ static inline kv_place kv_head_place(kv_region *r)
 }
 kv_place kv_region_place(kv_region *r, int space, uint32_t id); /* ptr NULL as kv_region_node */
 
-/* Nodes that may be taken without growing. */
+/* Nodes that may be taken without growing, of those this process has mapped. */
 static inline uint64_t kv_region_room(const kv_region *r, int space)
 {
-    return kv_load_relaxed(&r->head->ready[space]) - kv_load_relaxed(&r->head->used[space]);
+    uint64_t limit = kv_load_relaxed(&r->limit[space]);
+    uint64_t used = kv_load_relaxed(&r->head->used[space]);
+
+    return kv_likely(limit > used) ? limit - used : 0;
 }
 /* Takes the next fresh node (journaled). The caller has checked kv_region_room. Its bytes are zero
  * or garbage of an undone transaction. */

@@ -36,6 +36,8 @@ int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
         if (w->id != seen) {
             seen = w->id;
             learn(s, &w->head);
+            if (s->locks != NULL && !s->readonly)
+                kv_store(&s->locks->progress, s->locks->progress + 1);
         }
         room = kv_index_room(s, r.key_len, r.ns);
         if (room == KV_OK)
@@ -83,6 +85,8 @@ int kv_shadow_open(kv_db *s, uint64_t limit, kv_db *shadow)
         return e;
     }
     shadow->dir = s->dir;
+    shadow->current = &shadow->generation;
+    shadow->lock_fd = -1;
     shadow->meta = s->meta;
     shadow->mutex = kv_mutex_new();
     e = shadow->mutex ? KV_OK : kv_fail(KV_ENOMEM, "out of memory");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * store.h - what the files of the store layer share: open.c, apply.c, read.c, write.c, clean.c,
- * check.c, maint.c.
+ * store.h - what the files of the store layer share: open.c, attach.c, rebuild.c, replay.c,
+ * apply.c, read.c, write.c, clean.c, check.c, maint.c.
  *
  * One kv_db per directory and process, shared by its handles (kv). Writes: take the writer lock,
  * look, check room, append to the log, publish the tail (the commit), apply to the index in one
@@ -33,8 +33,16 @@ enum {
     KV_ST_CLEANED,
     KV_ST_NEXT_NS = 16, /* next namespace id */
     KV_ST_NAMESPACES,
-    KV_ST_CORRUPT /* 1: the index made no sense to recovery; it must be rebuilt */
+    KV_ST_CORRUPT,  /* 1: the index made no sense to recovery; it must be rebuilt */
+    KV_ST_MAX_SIZE, /* as `meta` says */
+    KV_ST_MAX_VALUE,
+    KV_ST_SYNCED_AT /* ms of the monotonic clock: the last sync by interval, of whichever process */
 };
+
+/* Words of kv_head.blobs: blob files that nothing current refers to, unlinked once what superseded
+ * them is durable. A queue: the writer lock's owner adds, that of durability removes. */
+#define KV_DEAD_BLOBS 256
+enum { KV_BLOBS_ADDED, KV_BLOBS_REMOVED, KV_BLOBS_QUEUE = 8 }; /* then pairs of id and position */
 
 /* A namespace has two nodes in KV_NAMES, so that the line every lookup loads is not the one that
  * writes change. */
@@ -43,24 +51,21 @@ enum { KV_NAME_STATE = 0 };                                    /* node 2 * id */
 enum { KV_NAME_KEYS = 0, KV_NAME_BYTES = 1, KV_NAME_LOG = 2 }; /* node 2 * id + 1 */
 #define KV_MAX_NAMES 0x3fffffffu
 
-/* The file `lock`; its layout never changes. */
+/* The file `lock`; its layout never changes. The first byte of the file is locked by whoever opens
+ * the store, while it does; KV_PINS and up are segments pinned. */
 typedef struct kv_locks {
     uint64_t magic;
-    uint64_t format;
+    uint64_t format; /* of what follows, the C library's mutexes included */
     char boot_id[40];
-    uint64_t identity[2];
-    uint64_t reserved[7];
+    uint64_t identity[2]; /* of this file, so that a copy is told from it */
+    uint64_t pid_ns;      /* of those who use it; 0: unknown */
+    uint64_t current;     /* number of the index that counts; only grows */
+    uint64_t progress;    /* grows while somebody opens and others wait */
+    uint64_t reserved[4];
     kv_lock writer;
     kv_lock maint;
     kv_lock durable; /* may be taken under `maint`, never the other way round */
 } kv_locks;
-
-/* Blob files that nothing current refers to; unlinked once what superseded them is durable. */
-#define KV_DEAD_BLOBS 256
-typedef struct kv_dead_blob {
-    uint64_t id;
-    uint64_t after; /* log position */
-} kv_dead_blob;
 
 typedef struct kv_db {
     struct kv_db *next; /* registry of this process */
@@ -68,21 +73,20 @@ typedef struct kv_db {
     int refs;
     kv_dir *dir;
     int lock_fd;
-    kv_locks *locks;
+    kv_locks *locks;         /* NULL: a readonly store without the file */
+    const uint64_t *current; /* locks->current, or an own word */
+    uint64_t generation;     /* the value of *current that this kv_db belongs to */
     kv_region region;
     kv_log log;
-    kv_meta meta;
+    kv_meta meta; /* store_id and cursor_key count; the rest is as it was at open */
     int readonly;
+    int apart;    /* readonly, with a private index of its own */
     int interval; /* ms */
     kv_guard guard;
-    kv_mutex *mutex; /* starting the helper; the dead blobs */
+    kv_mutex *mutex; /* starting the helper */
     kv_thread *thread;
-    int64_t synced_at; /* monotonic ns of the last interval sync; under the lock of durability */
-    kv_dead_blob dead[KV_DEAD_BLOBS]; /* under `mutex` */
-    uint32_t deads;
     uint64_t
         unclean; /* bytes appended since the cleaner last had its share; under the writer lock */
-    uint64_t sleeping;   /* 1: the helper waits until it is woken */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     uint64_t retried, replayed, cut_bytes;
     char report[320];
@@ -94,11 +98,16 @@ struct kv {
     int timeout;
     int thread;
     int readonly;
+    kv_ns *spaces; /* open ones */
+    kv_db **past;  /* what it has moved away from: streams still use files of theirs */
+    size_t pasts;
     kv_scratch scratch;
+    char report[320];
 };
 
 struct kv_ns {
     kv *h;
+    kv_ns *next, **link; /* among the handle's */
     uint64_t seed0, seed1;
     const uint64_t *state; /* of namespace id; never unmapped while the store is open */
     uint32_t id;           /* 0: not there when last looked */
@@ -113,16 +122,52 @@ static inline uint64_t *kv_st(kv_db *s, int word)
     return &s->region.head->store[word];
 }
 
+static inline uint64_t kv_max_value(kv_db *s)
+{
+    uint64_t max = kv_load_relaxed(kv_st(s, KV_ST_MAX_VALUE));
+
+    return max ? max : KV_MAX_VALUE;
+}
+
+/* Another index has taken the place of this one: the handle must move over. Two loads. */
+static inline int kv_superseded(const kv_db *s)
+{
+    return kv_unlikely(kv_load(s->current) != s->generation);
+}
+
 /* ---- open.c --------------------------------------------------------------------------- */
 
-/* Every call begins here: KV_EBUSY in a forked child. */
+/* Every call begins here: KV_EBUSY in a forked child. It may replace h->s. */
 static inline int kv_enter(kv *h);
-int kv_forked(kv *h);
-/* Grows the index until one more key fits; outside any lock others wait for. */
-int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns);
+static inline int kv_fresh(const kv *h); /* kv_enter would do nothing */
+int kv_reenter(kv *h);
 /* kv_open for a new store that begins with these counters; a backup. */
 int kv_open_new(const char *path, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
                 kv **out);
+
+/* ---- attach.c: the file `lock`, and the index that counts ------------------------------ */
+
+/* Opens `lock` and keeps other openers out until kv_share_opened. *alone: no other process uses the
+ * store. */
+int kv_share_begin(kv_db *s, int timeout, int *alone);
+void kv_share_opened(kv_db *s);
+/* Attaches to the index that counts. 1: there is none that can be used, negative: failure. */
+int kv_share_attach(kv_db *s, int alone);
+/* The index this process has built counts from now on, and others move over to it. */
+void kv_share_publish(kv_db *s);
+/* At the last close in this process: notes in the index whether nobody else uses it. */
+void kv_share_leave(kv_db *s);
+
+/* ---- rebuild.c: a new store, and an index from the log ---------------------------------- */
+
+int kv_create(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_t next_ns);
+/* alone: nobody else uses the store, so that large values nothing refers to may go. */
+int kv_rebuild(kv_db *s, const kv_options *o, int alone);
+void kv_forget_index(kv_db *s, int unlink);
+/* After attaching where nobody else is: the clock; sweep: what a death left goes. */
+void kv_attached_alone(kv_db *s, int sweep);
+/* Grows the index until one more key fits; outside any lock others wait for. */
+int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns);
 
 /* ---- replay.c: a private index of a store's log, for opening, check and backup ----------- */
 
@@ -177,7 +222,7 @@ static inline uint32_t kv_index_short(kv_db *s)
 
     if (kv_likely(kv_region_room(r, KV_NODES) >= 64 && kv_region_room(r, KV_OVERFLOW) >= 4 &&
                   kv_region_room(r, KV_TIMERS) >= 8 &&
-                  kv_load_relaxed(&r->head->ready[KV_NAMES]) >=
+                  kv_load_relaxed(&r->limit[KV_NAMES]) >=
                       2 * kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS)) + 2))
         return 0;
     return kv_index_needs(s, 1, KV_MAX_KEY);
@@ -185,9 +230,12 @@ static inline uint32_t kv_index_short(kv_db *s)
 /* Finds the slot that holds exactly `addr`, without reading a record. */
 int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f);
 
-/* Takes the writer lock, recovering from a dead owner or an unfinished transaction. */
+/* Takes the writer lock, recovering from a dead owner or an unfinished transaction. It may replace
+ * h->s, and what its namespaces know. */
 int kv_lock_writer(kv *h);
 void kv_unlock_writer(kv *h);
+/* Recovers when a dead writer left something half done, as nobody may come to take the lock. */
+void kv_mend(kv_db *s);
 /* Undo, zero what was claimed, redo. Harmless on a consistent store. */
 int kv_recover(kv_db *s);
 
@@ -200,8 +248,15 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now);
  * head, needed or not. */
 int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done);
 uint64_t kv_log_goal(kv_db *s); /* bytes of log above which the cleaner works */
-/* Notes a blob that nothing current refers to. */
+/* Notes a blob that nothing current refers to. Under the writer lock. */
 void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after);
+/* How many wait. */
+static inline uint64_t kv_blobs_dead(kv_db *s)
+{
+    const uint64_t *w = s->region.head->blobs;
+
+    return kv_load_relaxed(&w[KV_BLOBS_ADDED]) - kv_load_relaxed(&w[KV_BLOBS_REMOVED]);
+}
 
 /* ---- maint.c: whatever allocates, syncs or frees -------------------------------------- */
 
@@ -210,9 +265,13 @@ void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after);
 int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes);
 /* After a write: wakes (and starts) the helper when something runs low or must be synced. */
 void kv_after_write(kv *h);
+/* Starts the helper of this process, if it does not run. */
+void kv_helper_start(kv_db *s);
 /* Durable up to `pos`; waits for whoever syncs, and does not sync again what is covered. */
 int kv_sync_to(kv *h, uint64_t pos);
-/* The lock of syncs, retirement and meta: who has it keeps every segment that is there. */
+/* The lock of syncs, retirement and meta: who has it keeps every segment that is there. KV_MOVED: s
+ * is superseded, and the lock not taken. */
+#define KV_MOVED 2
 int kv_lock_durable(kv_db *s, int64_t timeout);
 void kv_unlock_durable(kv_db *s);
 /* One round of the helper's work: grows what runs low, syncs if asked, retires what was cleaned. */
@@ -243,9 +302,14 @@ int kv_reference(kv_db *s, const kv_rec *r, uint64_t ref[2]);
 uint32_t kv_value_bytes(const kv_value *v, char buf[8], const char **bytes);
 int kv_value_read(const kv_rec *r, kv_value *v);
 
+static inline int kv_fresh(const kv *h)
+{
+    return kv_likely(!kv_guard_forked(&h->s->guard) && !kv_superseded(h->s));
+}
+
 static inline int kv_enter(kv *h)
 {
-    return kv_unlikely(kv_guard_forked(&h->s->guard)) ? kv_forked(h) : KV_OK;
+    return kv_fresh(h) ? KV_OK : kv_reenter(h);
 }
 
 #pragma GCC visibility pop

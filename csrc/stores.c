@@ -2,8 +2,8 @@
  *
  * stores.c - stores as a whole: which there are in a directory, and removing one.
  *
- * A store is removed under the lock that every opener takes, and under its path an opener looks
- * once more after taking it (kv_tree_still): whoever came first has won.
+ * A store is removed in the openers' turn while nobody uses it, and an opener looks once more under
+ * its path when it is its turn (kv_tree_still): whoever came first has won.
  */
 #include "store.h"
 
@@ -85,14 +85,16 @@ static void empty(const char *path)
     kv_dir_close(dir);
 }
 
-/* That nobody has it open, until *fd is closed. */
+/* That nobody uses it or opens it, until *fd and dir are closed. */
 static int only_ours(kv_dir *dir, int *fd)
 {
     int e = kv_file_open(dir, "lock", KV_FILE_MAKE, fd);
 
     if (e != KV_OK)
         return e;
-    e = kv_file_lock(*fd);
+    e = kv_file_lock(*fd, 0, 1, KV_RANGE_ALONE);
+    if (e == KV_OK)
+        e = kv_dir_hold(dir, 1);
     return e == KV_EBUSY ? kv_fail(e, "%s is open", kv_dir_path(dir)) : e;
 }
 

@@ -57,7 +57,7 @@ int kv_writer_open(kv_ns *ns, const char *key, size_t len, int type, const kv_wr
         return kv_fail(KV_ENOMEM, "out of memory");
     w->ns = ns;
     w->type = type;
-    w->max = ns->h->s->meta.max_value ? ns->h->s->meta.max_value : KV_MAX_VALUE;
+    w->max = kv_max_value(ns->h->s);
     w->key_len = (uint32_t)len;
     memcpy(w->key, key, len);
     if (opts != NULL) {

@@ -105,7 +105,7 @@ uint64_t kv_write_user_bytes(const kv_rec *r)
 /* What takes no more room than before is let through, also when a limit was lowered below it. */
 int kv_write_over_size(kv_db *s, uint64_t more, uint64_t less)
 {
-    uint64_t max = s->meta.max_size;
+    uint64_t max = kv_load_relaxed(kv_st(s, KV_ST_MAX_SIZE));
 
     if (max == 0 || more <= less || kv_load_relaxed(kv_st(s, KV_ST_DATA)) + more - less <= max)
         return KV_OK;
@@ -147,7 +147,7 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
         return e == 1 ? KV_OK : e;
     if (r->kind == KV_REC_PUT) {
         kv_index_arm(s, &w->f, r);
-        e = kv_unlikely(s->meta.max_size)
+        e = kv_unlikely(kv_load_relaxed(kv_st(s, KV_ST_MAX_SIZE)) != 0)
                 ? kv_write_over_size(s, kv_write_user_bytes(r),
                                      w->f.there ? kv_write_user_bytes(&w->f.rec) : 0)
                 : KV_OK;
@@ -211,7 +211,7 @@ static int write_key(write *w)
 
 int kv_write_check_value(kv_db *s, const kv_value *v)
 {
-    uint64_t max = s->meta.max_value ? s->meta.max_value : KV_MAX_VALUE;
+    uint64_t max = kv_max_value(s);
 
     switch (v->type) {
     case KV_STRING:

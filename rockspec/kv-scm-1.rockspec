@@ -49,6 +49,8 @@ build = {
         "csrc/json_path.c",
         "csrc/json_edit.c",
         "csrc/open.c",
+        "csrc/attach.c",
+        "csrc/rebuild.c",
         "csrc/replay.c",
         "csrc/apply.c",
         "csrc/read.c",

@@ -256,8 +256,7 @@ typedef struct kept {
     char *pages[KV_SPACES];
     uint64_t ready[KV_SPACES], room[KV_SPACES];
     kv_meta meta;
-    uint32_t ns[SPACES], deads;
-    kv_dead_blob dead[KV_DEAD_BLOBS];
+    uint32_t ns[SPACES];
 } kept;
 
 static kept before;
@@ -331,8 +330,6 @@ static void keep(void)
     before.meta = h->s->meta;
     for (s = 0; s < SPACES; s++)
         before.ns[s] = ns[s]->id;
-    before.deads = h->s->deads;
-    memcpy(before.dead, h->s->dead, sizeof before.dead);
 }
 
 /* This process's mapping of a segment whose file is another one now. */
@@ -407,11 +404,12 @@ static void put_back(void)
     before.head.end = r->head->end;
     memcpy(before.head.place, r->head->place, sizeof before.head.place);
     memcpy(r->head, &before.head, sizeof before.head);
+    memcpy(r->limit, before.ready, sizeof before.ready);
+    r->grown = before.head.grown;
+    h->s->log.known = before.head.log[KV_LOG_SPARES];
     h->s->meta = before.meta;
     for (s = 0; s < SPACES; s++)
         ns[s]->id = before.ns[s];
-    h->s->deads = before.deads;
-    memcpy(h->s->dead, before.dead, sizeof before.dead);
 }
 
 /* What a process that was there before the death learns from the files once several may share a

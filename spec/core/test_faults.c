@@ -92,12 +92,14 @@ static uint64_t large_ones(model *m)
     return n;
 }
 
-/* Reopens without faults; everything is there, and nothing else. */
+/* Reopens without faults, as after a reboot; everything is there, and nothing else. */
 static int found_again(model *m, const char *path)
 {
+    static int boots;
     kv_options o;
     int files, ok;
 
+    snprintf(kv_test_boot, sizeof kv_test_boot, "boot %d", ++boots);
     kv_options_init(&o);
     o.thread = 0;
     m->faults = 0;

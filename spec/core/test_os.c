@@ -776,7 +776,7 @@ static int lock_is_busy(void *arg)
     if (kv_dir_open(arg, &usual, &d, &made) != KV_OK ||
         kv_file_open(d, "lock", KV_FILE_MAKE, &fd) != KV_OK)
         return 1;
-    int r = kv_file_lock(fd);
+    int r = kv_file_lock(fd, 0, 0, KV_RANGE_ALONE);
     kv_file_close(fd);
     kv_dir_close(d);
     return r == KV_OK ? 2 : r == KV_EBUSY ? 0 : 3;
@@ -791,15 +791,16 @@ static void file_locks(void)
     CHECK(kv_dir_open(path, &usual, &d, &made) == KV_OK);
     CHECK(kv_file_open(d, "lock", KV_FILE_MAKE, &a) == KV_OK);
     CHECK(kv_file_open(d, "lock", KV_FILE_MAKE, &b) == KV_OK);
-    CHECK(kv_file_lock(a) == KV_OK && kv_file_lock(a) == KV_OK);
-    CHECK(kv_file_lock(b) == KV_EBUSY && strstr(kv_message(), "/locks/lock is locked"));
+    CHECK(kv_file_lock(a, 0, 0, KV_RANGE_ALONE) == KV_OK);
+    CHECK(kv_file_lock(a, 0, 0, KV_RANGE_ALONE) == KV_OK);
+    CHECK(kv_file_lock(b, 0, 0, KV_RANGE_ALONE) == KV_EBUSY && strstr(kv_message(), "/locks/lock is locked"));
     CHECK(in_child(lock_is_busy, path) == 0);
     /* Another descriptor of the file closing does not take it away. */
     CHECK(kv_file_open(d, "lock", KV_FILE_READ, &c) == KV_OK);
     kv_file_close(c);
     CHECK(in_child(lock_is_busy, path) == 0);
     kv_file_close(a);
-    CHECK(kv_file_lock(b) == KV_OK);
+    CHECK(kv_file_lock(b, 0, 0, KV_RANGE_ALONE) == KV_OK);
     kv_file_close(b);
     CHECK(in_child(lock_is_busy, path) == 2);
     kv_dir_close(d);
@@ -828,7 +829,7 @@ static int everything(const char *path)
     if (r == KV_OK)
         r = kv_file_read(fd, &byte, 1, 0, &got);
     if (r == KV_OK)
-        r = kv_file_lock(fd);
+        r = kv_file_lock(fd, 0, 0, KV_RANGE_ALONE);
     if (r == KV_OK)
         r = kv_file_map(fd, 0, KV_PAGE, 1, NULL, 0, &p);
     if (r == KV_OK)
