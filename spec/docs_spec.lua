@@ -83,6 +83,18 @@ describe("docs/reference.md", function()
     end
   end)
 
+  it("has every counter of stats, and every field of an entry", function()
+    local store = assert(kv.open ":memory:")
+    local ns = store:namespace "n"
+    ns:put("k", "v", { ttl = 1, metadata = { a = 1 } })
+    for _, fields in ipairs { store:stats(), store:namespaces()[1], ns:entry "k" } do
+      for name in pairs(fields) do
+        assert(text:find("[`{, ]" .. name .. "[`}, ]"), "no " .. name)
+      end
+    end
+    store:close()
+  end)
+
   it("has every error code, and every command", function()
     local codes = slurp "lua/kv/types.lua":match "alias kv%.Code\n(.-)\n\n" .. "\n"
     for code in codes:gmatch '%-%-%-| "([%a_]+)" # ' do
