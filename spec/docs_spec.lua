@@ -125,6 +125,15 @@ describe("lua/kv/types.lua", function()
     end
   end)
 
+  it("annotates every counter of stats", function()
+    local store = assert(kv.open ":memory:")
+    local class = text:match "class kv%.Stats\n(.-)\n\n"
+    for name in pairs(store:stats()) do
+      assert(class:find("field " .. name .. " "), name .. " is not annotated")
+    end
+    store:close()
+  end)
+
   it("is Lua that says nothing when it is loaded", function()
     assert(loadfile "lua/kv/types.lua")
   end)

@@ -103,7 +103,7 @@
 ---@field name string
 ---@field expiration? number
 ---@field metadata? table
----@field value? kv.Value
+---@field value? any
 
 ---@class kv.Page
 ---@field keys kv.ListEntry[]
@@ -111,7 +111,7 @@
 ---@field cursor? string
 
 ---@class kv.Entry
----@field value kv.Value
+---@field value any
 ---@field metadata? table
 ---@field rev integer
 ---@field created_at number
@@ -133,6 +133,35 @@
 ---@field keys integer
 ---@field bytes integer
 ---@field created_at number
+
+---@class kv.Stats
+---@field rev integer last revision
+---@field synced_rev integer one known to be durable; -1: unknown
+---@field namespaces integer
+---@field keys integer
+---@field data_bytes integer of keys, values and metadata
+---@field live_bytes integer of the log: what is live
+---@field used_bytes integer of the log: that, and what is not cleaned up yet
+---@field log_bytes integer of the log's files
+---@field blob_bytes integer of the files of large values
+---@field index_bytes integer
+---@field segments integer
+---@field spares integer
+---@field segment_size integer
+---@field timers integer entries in the timing wheel
+---@field buckets integer of lookups
+---@field overflow integer buckets behind full ones
+---@field nodes integer of the order
+---@field reads_retried integer since open, as the next three
+---@field expired integer
+---@field cleaned integer
+---@field syncs integer
+---@field replayed integer records read at open
+---@field cut_bytes integer torn end cut off at open
+---@field max_size integer bytes; 0: no limit
+---@field max_value integer bytes
+---@field clock_back number seconds of the largest backward step accepted
+---@field report string how the store was found at open, or ""
 
 -- Streams ----------------------------------------------------------------------------------------
 
@@ -201,9 +230,11 @@ function ns:writer(key, opts) end
 
 ---@param key string
 ---@param as? kv.As
----@return kv.Value|kv.ReadStream|nil
+---@return any value nil: no such key
 ---@return string? message
 ---@return kv.Code? code
+---@overload fun(self: kv.Namespace, key: string, as: "stream"): kv.ReadStream?, string?, kv.Code?
+---@overload fun(self: kv.Namespace, key: string, as: "text"|"binary"): string?, string?, kv.Code?
 function ns:get(key, as) end
 
 ---@param key string
@@ -234,7 +265,7 @@ function ns:delete(key, opts) end
 function ns:list(opts) end
 
 ---@param opts? kv.Range
----@return fun(): string?, kv.Value?
+---@return fun(): string?, any
 function ns:pairs(opts) end
 
 ---@param opts? kv.Range
@@ -250,7 +281,7 @@ function ns:keys(opts) end
 function ns:count(opts) end
 
 ---@param opts? kv.Range
----@return table<string, kv.Value>?
+---@return table<string, any>?
 ---@return string? message
 ---@return kv.Code? code
 function ns:get_all(opts) end
@@ -282,7 +313,7 @@ function ns:persist(key) end
 function ns:incr(key, by, opts) end
 
 ---@param keys string[]
----@return table<string, kv.Value>?
+---@return table<string, any>?
 ---@return string? message
 ---@return kv.Code? code
 function ns:get_many(keys) end
@@ -315,14 +346,14 @@ function ns:clear() end
 ---@param key string
 ---@param value kv.Value
 ---@param opts? kv.WriteOptions
----@return kv.Value|false|nil old
+---@return any old
 ---@return string? message
 ---@return integer|kv.Code|nil rev_or_code
 function ns:swap(key, value, opts) end
 
 ---@param key string
 ---@param opts? kv.IfRev
----@return kv.Value? old
+---@return any old
 ---@return string? message
 ---@return kv.Code? code
 function ns:take(key, opts) end
@@ -332,7 +363,7 @@ function ns:take(key, opts) end
 ---The value at the path; nil if there is none.
 ---@param key string
 ---@param path? kv.Path
----@return kv.Value? value
+---@return any value
 ---@return string? message
 ---@return kv.Code? code
 function ns:json_get(key, path) end
@@ -417,7 +448,7 @@ function ns:json_insert(key, path, value, opts) end
 ---@param path kv.Path|nil
 ---@param index? integer
 ---@param opts? kv.FieldOptions
----@return kv.Value|false|nil value
+---@return any value
 ---@return string? message
 ---@return integer|kv.Code|nil rev_or_code
 function ns:json_pop(key, path, index, opts) end
@@ -556,7 +587,7 @@ function store:sync() end
 ---@return kv.Code? code
 function store:tick(max) end
 
----@return table<string, number|string>?
+---@return kv.Stats?
 ---@return string? message
 ---@return kv.Code? code
 function store:stats() end
@@ -585,34 +616,34 @@ function store:close() end
 ---@field null lightuserdata
 ---@field array fun(t?: table): table
 ---@field encode fun(value: kv.Value): string
----@field decode fun(text: string): kv.Value?, string?, kv.Code?
+---@field decode fun(text: string): any, string?, kv.Code?
 ---@field put fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
 ---@field set fun(key: string, value: kv.Value, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
 ---@field writer fun(key: string, opts?: kv.WriteOptions): kv.WriteStream?, string?, kv.Code?
----@field get fun(key: string, as?: kv.As): kv.Value|kv.ReadStream|nil, string?, kv.Code?
+---@field get fun(key: string, as?: kv.As): any, string?, kv.Code?
 ---@field get_with_metadata fun(key: string, as?: kv.As): kv.Entry?, string?, kv.Code?
 ---@field entry fun(key: string, as?: kv.As): kv.Entry?, string?, kv.Code?
 ---@field exists fun(key: string): boolean
 ---@field delete fun(key: string, opts?: kv.IfRev): boolean?, string?, kv.Code?
 ---@field list fun(opts?: kv.ListOptions): kv.Page?, string?, kv.Code?
----@field pairs fun(opts?: kv.Range): fun(): string?, kv.Value?
+---@field pairs fun(opts?: kv.Range): fun(): string?, any
 ---@field keys fun(opts?: kv.Range): string[]?, string?, kv.Code?
 ---@field count fun(opts?: kv.Range): integer?, string?, kv.Code?
----@field get_all fun(opts?: kv.Range): table<string, kv.Value>?, string?, kv.Code?
+---@field get_all fun(opts?: kv.Range): table<string, any>?, string?, kv.Code?
 ---@field ttl fun(key: string): number|false|nil
 ---@field expire fun(key: string, seconds: number): boolean?, string?, kv.Code?
 ---@field persist fun(key: string): boolean?, string?, kv.Code?
 ---@field incr fun(key: string, by?: number, opts?: kv.IncrOptions): number|false|nil, string?, kv.Code?
----@field get_many fun(keys: string[]): table<string, kv.Value>?, string?, kv.Code?
+---@field get_many fun(keys: string[]): table<string, any>?, string?, kv.Code?
 ---@field put_many fun(items: table, opts?: kv.WriteOptions): integer|false|nil, string?, kv.Code?
 ---@field delete_many fun(keys: string[]): integer?, string?, kv.Code?
 ---@field delete_prefix fun(prefix: string): integer?, string?, kv.Code?
 ---@field clear fun(): integer?, string?, kv.Code?
 ---@field swap fun(key: string, value: kv.Value, opts?: kv.WriteOptions): any, string?, integer|kv.Code|nil
----@field take fun(key: string, opts?: kv.IfRev): kv.Value?, string?, kv.Code?
+---@field take fun(key: string, opts?: kv.IfRev): any, string?, kv.Code?
 ---@field import fun(source: string|kv.Reader, opts?: kv.ImportOptions): integer?, string?, kv.BadRecord[]|kv.Code|nil
 ---@field export fun(sink: string|kv.Sink, opts?: kv.ExportOptions): integer?, string?, kv.Code?
----@field json_get fun(key: string, path?: kv.Path): kv.Value?, string?, kv.Code?
+---@field json_get fun(key: string, path?: kv.Path): any, string?, kv.Code?
 ---@field json_type fun(key: string, path?: kv.Path): "object"|"array"|"string"|"integer"|"number"|"boolean"|"null"|nil, string?, kv.Code?
 ---@field json_length fun(key: string, path?: kv.Path): integer?, string?, kv.Code?
 ---@field json_keys fun(key: string, path?: kv.Path): string[]?, string?, kv.Code?
@@ -622,7 +653,7 @@ function store:close() end
 ---@field json_push fun(key: string, path: kv.Path?, value: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
 ---@field json_extend fun(key: string, path: kv.Path?, array: table, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
 ---@field json_insert fun(key: string, path: kv.Path, value: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, integer|kv.Code|nil
----@field json_pop fun(key: string, path: kv.Path?, index?: integer, opts?: kv.FieldOptions): kv.Value|false|nil, string?, integer|kv.Code|nil
+---@field json_pop fun(key: string, path: kv.Path?, index?: integer, opts?: kv.FieldOptions): any, string?, integer|kv.Code|nil
 ---@field json_remove fun(key: string, path: kv.Path?, opts?: kv.FieldOptions): boolean?, string?, integer|kv.Code|nil
 ---@field json_merge fun(key: string, patch: kv.Value, opts?: kv.FieldOptions): integer|false|nil, string?, kv.Code?
 ---@field json_toggle fun(key: string, path: kv.Path?, opts?: kv.FieldOptions): boolean?, string?, integer|kv.Code|nil
@@ -652,7 +683,7 @@ function kv.array(t) end
 function kv.encode(value) end
 
 ---@param text string
----@return kv.Value?
+---@return any value
 ---@return string? message
 ---@return kv.Code? code
 function kv.decode(text) end
