@@ -267,11 +267,14 @@ static int plan_push(struct plan *p)
 static int plan_insert(struct plan *p)
 {
     size_t count = p->path->count;
-    const kv_json_step *last = &p->path->step[count - 1];
+    const kv_json_step *last;
     kv_json_place array;
     int missing, code;
 
-    if (count == 0 || last->by == KV_JSON_BY_KEY)
+    if (count == 0)
+        return KV_JSON_EPATH;
+    last = &p->path->step[count - 1];
+    if (last->by == KV_JSON_BY_KEY)
         return KV_JSON_EPATH;
     code = look(p, count - 1, &missing);
     if (missing) {

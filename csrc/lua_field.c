@@ -142,10 +142,10 @@ static int operand(lua_State *L, request *r, int i, const char *what)
     size_t len;
 
     if (lua_isnoneornil(L, i))
-        return luaL_error(L,
-                          "bad argument '%s': expected a value, got nil (json_remove removes a "
-                          "field, kv.null stores a null)",
-                          what);
+        return kv_lua_error(L,
+                            "bad argument '%s': expected a value, got nil (json_remove removes a "
+                            "field, kv.null stores a null)",
+                            what);
     r->e.json = kv_lua_encode(L, i, what, &len);
     if (len > KV_MAX_VALUE_CAP) {
         lua_pushfstring(L, "%s of more than %d bytes", what, (int)KV_MAX_VALUE_CAP);
