@@ -62,6 +62,15 @@ helper.with_hooks("out of memory", function(kv, core)
     stats = function() return store:stats() end,
     bind = function() return ns:bind().get("doc") end,
     ["tostring"] = function() return tostring(store) .. tostring(ns) end,
+    json_get = function() return ns:json_get("doc", "list[2].deep") end,
+    ["json_get of a table"] = function() return ns:json_get("doc", { "list", 2 }) end,
+    ["json_get of a miss"] = function() return ns:json_get("doc", "list[7]") == nil end,
+    ["json_get in a string"] = function() return ns:json_get("json", "/a/1") end,
+    ["json_type"] = function() return ns:json_type("doc", "list") end,
+    ["json_keys"] = function() return ns:json_keys("doc") end,
+    ["json_length"] = function() return ns:json_length("doc") == 4 end,
+    ["a bad path"] = function() return ns:json_set("doc", "a..b", 1) == nil end,
+    ["a path of the wrong kind"] = function() return ns:json_set("doc", "text.x", 1) == nil end,
     ["a mistake"] = function() return not pcall(ns.put, ns, "k", 1, { expirationTtl = 1 }) end,
     ["a condition"] = function() return ns:put("n", 1, { if_rev = 99999 }) == false end,
   }
@@ -80,6 +89,22 @@ helper.with_hooks("out of memory", function(kv, core)
     incr = function() return ns:incr("n", 2, { init = 1, max = 100 }) end,
     expire = function() return ns:expire("n", 100) end,
     persist = function() return ns:persist("doc") end,
+    json_set = function()
+      return ns:json_set("doc", "list[2].x", { 1, { 2 } }, { ttl = 5, metadata = { a = 1 } })
+    end,
+    ["json_set of a large value"] = function() return ns:json_set("doc", { "new", "l" }, large) end,
+    ["json_set of a large document"] = function() return ns:json_set("new", "", { large }) end,
+    json_increment = function() return ns:json_increment("doc", "n", 0.5) end,
+    json_push = function() return ns:json_push("doc", "list", document) end,
+    json_extend = function() return ns:json_extend("json", "a", { "x", "y" }) end,
+    json_insert = function() return ns:json_insert("json", "a[1]", "x") end,
+    json_pop = function() return ns:json_pop("doc", "list") end,
+    ["json_pop of a small value"] = function() return ns:json_pop("json", "a") end,
+    json_remove = function() return ns:json_remove("doc", "list") end,
+    ["json_remove of the key"] = function() return ns:json_remove("doc") end,
+    json_merge = function() return ns:json_merge("doc", { list = kv.null, t = { u = large } }) end,
+    json_toggle = function() return ns:json_toggle("doc", "b") == false end,
+    json_append = function() return ns:json_append("doc", "text", large) end,
     ["put_many of a map"] = function()
       return ns:put_many({ x = document, y = large, z = 1 }, { metadata = { a = 1 } })
     end,
