@@ -502,7 +502,7 @@ static void full_disk(void)
 #if !defined(__clang__)
 #define CAN_FAIL 1
 
-static long allocations, fail_at; /* of the calling thread's; fail_at 0: none */
+static volatile long allocations, fail_at; /* of the calling thread's; fail_at 0: none */
 static int fail_after;
 
 static int fails(void)
@@ -701,6 +701,42 @@ static int do_incr(scene *s)
     return kv_incr(s->ns, "n", 1, &by, NULL, &out, NULL);
 }
 
+/* A document that does not fit the record it was, put and then edited. */
+static int do_edit(scene *s)
+{
+    static char text[40002];
+    kv_value v = {KV_JSON, 7, "{\"n\":1}", 0, 0};
+    kv_edit edit = {0};
+    kv_edited out;
+    int e = kv_put(s->ns, "doc", 3, &v, NULL, NULL, NULL);
+
+    memset(text, 'x', sizeof text);
+    text[0] = text[sizeof text - 1] = '"';
+    edit.op = KV_EDIT_SET;
+    edit.path = "a.b";
+    edit.path_len = 3;
+    edit.json = text;
+    edit.json_len = sizeof text;
+    if (e == KV_OK)
+        e = kv_edit_field(s->ns, "doc", 3, &edit, &out);
+    edit.op = KV_EDIT_APPEND;
+    if (e == KV_OK)
+        e = kv_edit_field(s->ns, "doc", 3, &edit, &out);
+    edit.op = KV_EDIT_MERGE;
+    edit.path_len = 0;
+    edit.json = "{\"a\":null,\"n\":{\"x\":1}}";
+    edit.json_len = (uint32_t)strlen(edit.json);
+    return e == KV_OK ? kv_edit_field(s->ns, "doc", 3, &edit, &out) : e;
+}
+
+static int do_get_field(scene *s)
+{
+    kv_value v;
+    int e = kv_get_field(s->ns, "large", 5, "a", 1, &v);
+
+    return e == KV_ENOTJSON ? KV_OK : e;
+}
+
 static int do_expire(scene *s)
 {
     return kv_expire(s->ns, "large", 5, 100000);
@@ -832,6 +868,8 @@ static void every_allocation(void)
         {"delete", do_delete, 0},
         {"put_many", do_many, 0},
         {"incr", do_incr, 0},
+        {"edit", do_edit, 4},
+        {"get a field", do_get_field, 0},
         {"expire", do_expire, 0},
         {"get", do_get, 0},
         {"list", do_list, 0},
