@@ -34,6 +34,9 @@ shell.describe("kv in a shell", function()
       out = tty [[{ echo '{"key":"a","value":1}'; sleep 1; echo; } | kv import d -]].out
       says("import 23 B", plain(out))
       says("1 record imported\n", out)
+      assert.equal("checking 10,001 keys, 1.0 MiB ...\r10,001 keys, 1.0 MiB: whole\n",
+        plain(tty "kv check".out))
+      assert.equal("10,001 keys, 1.0 MiB: whole\n", ok "kv check")
     end)
 
     it("ends between two records when the user asks, and says what was done", function()

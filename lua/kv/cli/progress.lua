@@ -79,4 +79,19 @@ function progress.run(label, total, unit, f)
   return ended(bar, pcall(f, bar))
 end
 
+-- Results of f(), one call that cannot be looked into: says that it is under way.
+function progress.wait(text, f)
+  local there = os.getenv "TERM" ~= "dumb" and term.columns(2)
+  if there then
+    io.stderr:write(text, " ...")
+    io.stderr:flush()
+  end
+  local function cleared(ok, ...)
+    if there then io.stderr:write("\r\27[K") end
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return cleared(pcall(f))
+end
+
 return progress

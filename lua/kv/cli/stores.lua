@@ -6,6 +6,7 @@ local kv = require "kv"
 local arguments = require "kv.cli.arguments"
 local failure = require "kv.cli.failure"
 local output = require "kv.cli.output"
+local progress = require "kv.cli.progress"
 local session = require "kv.cli.session"
 
 local NS = arguments.NS
@@ -165,11 +166,15 @@ local check = {
   examples = { { "kv check", "12,345 keys, 1.2 MiB: whole" } },
 }
 
+local function contents(store)
+  local s = call(store.stats, store)
+  return output.plural(s.keys, "key") .. ", " .. output.bytes(s.data_bytes)
+end
+
 function check.run()
   local store = session.store "read"
-  call(store.check, store)
-  local s = call(store.stats, store)
-  output.write(output.plural(s.keys, "key"), ", ", output.bytes(s.data_bytes), ": whole\n")
+  progress.wait("checking " .. contents(store), function() call(store.check, store) end)
+  output.write(contents(store), ": whole\n")
 end
 
 local backup = {
@@ -183,7 +188,9 @@ local backup = {
 
 function backup.run(given)
   local store = session.store "read"
-  local n = call(store.backup, store, given.dir)
+  local n = progress.wait("copying " .. contents(store), function()
+    return call(store.backup, store, given.dir)
+  end)
   output.write(output.plural(n, "record"), " in ", given.dir, "\n")
 end
 
