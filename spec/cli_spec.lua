@@ -301,6 +301,8 @@ shell.describe("kv on the command line", function()
 
     it("say so when the output cannot be written", function()
       no(3, "standard output", "kv keys d >/dev/full")
+      no(3, "standard output", "kv keys d >&-")
+      says("2,501 keys", ok "kv check")
     end)
   end)
 

@@ -34,6 +34,9 @@ function session.store(how)
   if not opened and how == "read" and (code == "denied" or code == "readonly") then
     opened, message, code = failure.try(kv.open, path, { create = false, readonly = true })
   end
+  if code == "not_found" then
+    failure.raise(failure.NOT_FOUND, "no store at %s (kv init and kv set make one)", path)
+  end
   if not opened then
     if not message:find(path, 1, true) then message = ("%s: %s"):format(path, message) end
     failure.of_code(code, "%s", message)
