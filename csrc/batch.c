@@ -24,6 +24,8 @@ typedef struct batch {
     const kv_item **order;
     uint64_t (*refs)[2]; /* blobs written */
     char (*bufs)[8];
+    uint64_t *hash; /* of the keys, once the namespace is there */
+    uint64_t *pos;  /* where the records are in the log */
     uint64_t key_bytes;
     size_t failed;
 } batch;
@@ -52,7 +54,10 @@ static int batch_open(batch *b, const kv_item *items, size_t n)
     b->order = calloc(n, sizeof *b->order);
     b->refs = calloc(n, sizeof *b->refs);
     b->bufs = calloc(n, sizeof *b->bufs);
-    if (!b->recs || !b->sizes || !b->prev || !b->order || !b->refs || !b->bufs)
+    b->hash = calloc(n, sizeof *b->hash);
+    b->pos = calloc(n, sizeof *b->pos);
+    if (!b->recs || !b->sizes || !b->prev || !b->order || !b->refs || !b->bufs || !b->hash ||
+        !b->pos)
         return kv_fail(KV_ENOMEM, "out of memory for a batch of %zu", n);
     for (i = 0; i < n; i++)
         b->order[i] = &items[i];
@@ -79,6 +84,8 @@ static void batch_close(kv_db *s, batch *b, int unlink)
     free(b->order);
     free(b->refs);
     free(b->bufs);
+    free(b->hash);
+    free(b->pos);
 }
 
 static int batch_check(kv_ns *ns, batch *b)
@@ -131,7 +138,7 @@ static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now,
         f.there = f.live = 0; /* no namespace, no key */
         e = KV_OK;
     } else {
-        f.hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, it->key, it->len);
+        f.hash = b->hash[i];
         e = kv_index_find(ns->h->s, ns->id, it->key, (uint32_t)it->len, now, &f);
     }
     if (e == KV_OK)
@@ -165,14 +172,37 @@ static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now,
     return KV_OK;
 }
 
+/* Buckets and records of the items to come are on their way while one is looked at. */
+#define AHEAD 8
+
+static void hash_keys(kv_ns *ns, batch *b)
+{
+    size_t i;
+
+    for (i = 0; i < b->n; i++)
+        b->hash[i] = kv_hash_key(ns->seed0, ns->seed1, ns->id, b->items[i].key, b->items[i].len);
+}
+
+static void warm(kv_db *s, const batch *b, size_t i)
+{
+    uint64_t slot;
+
+    if (i + 2 * AHEAD < b->n)
+        kv_hash_prefetch(&s->region, b->hash[i + 2 * AHEAD]);
+    if (i + AHEAD < b->n) {
+        slot = kv_hash_glance(&s->region, b->hash[i + AHEAD]);
+        if (slot)
+            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
+    }
+}
+
 static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint32_t *need)
 {
     kv_db *s = ns->h->s;
     int64_t now = kv_write_clock(s);
-    uint64_t more = 0, less = 0, pos, next, written = 0;
+    uint64_t more = 0, less = 0, written = 0;
     kv_append a;
     kv_found f;
-    kv_rec r;
     size_t i;
     int e = kv_name_find(ns, now), absent = e == KV_ENOTFOUND;
 
@@ -182,8 +212,12 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     *rev = a.next_rev;
     a.next_rev += b->n;
     *need = kv_index_needs(s, b->n, b->key_bytes);
+    if (!absent)
+        hash_keys(ns, b);
     for (i = 0; i < b->n; i++) {
         b->failed = i;
+        if (!absent)
+            warm(s, b, i);
         e = decide_item(ns, b, i, *rev + i, now, &more, &less);
         if (e != KV_OK)
             return e;
@@ -201,22 +235,21 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     if (e != KV_OK || *need)
         return e;
     kv_log_begin(&s->log, &a);
-    pos = a.pos;
     for (i = 0; i < b->n; i++)
-        kv_log_append(&s->log, &a, &b->recs[i]);
+        b->pos[i] = kv_log_append(&s->log, &a, &b->recs[i]);
     kv_log_commit(&s->log, &a);
-    /* From the log, as recovery would: the records are where they are, also across segments. */
-    for (next = pos; e == KV_OK && (e = kv_log_next(&s->log, &next, a.pos, &pos, &r)) == 1;) {
-        f.hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, r.key, r.key_len);
-        e = kv_index_find(s, ns->id, r.key, r.key_len, now, &f);
+    for (i = 0; i < b->n && e == KV_OK; i++) {
+        kv_rec *r = &b->recs[i];
+        f.hash = b->hash[i];
+        e = kv_index_find(s, ns->id, r->key, r->key_len, now, &f);
         if (e == KV_OK)
-            e = kv_index_apply(s, &f, &r, pos, next);
+            e = kv_index_apply(s, &f, r, b->pos[i], b->pos[i] + kv_rec_align(b->sizes[i]));
         if (e == KV_OK && f.there)
             kv_blob_dead(s, &f.rec, a.pos);
         if (e == KV_OK && kv_hash_maintain(&s->region) < 0)
             e = KV_ECORRUPT;
     }
-    if (e < 0)
+    if (e != KV_OK)
         return e;
     *rev += b->n - 1;
     *end = a.pos;

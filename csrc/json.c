@@ -75,7 +75,7 @@ static const byte *scan_word(const byte *p, const byte *end, const char *word, i
  * kv_json_next in a loop would do; written out, with the position in a register and one jump for
  * what comes next, it is about twice as fast, and every stored document passes here.
  */
-int kv_json_check(const char *text, size_t len, kv_json_error *err)
+int kv_json_span(const char *text, size_t len, size_t *span, kv_json_error *err)
 {
     const byte *p = (const byte *)text, *end = p + len, *start;
     byte open[KV_JSON_DEPTH];
@@ -184,9 +184,7 @@ close:
     goto after;
 
 done:
-    p = skip_space(p, end);
-    if (p != end)
-        code = KV_JSON_ETAIL;
+    *span = (size_t)(p - (const byte *)text);
     goto fail;
 cut:
     code = KV_JSON_EEND;
@@ -197,6 +195,24 @@ odd:
 deep:
     code = KV_JSON_EDEPTH;
 fail:
+    if (err != NULL) {
+        err->code = code;
+        err->offset = (size_t)(p - (const byte *)text);
+    }
+    return code;
+}
+
+int kv_json_check(const char *text, size_t len, kv_json_error *err)
+{
+    const byte *p, *end = (const byte *)text + len;
+    size_t span = 0;
+    int code = kv_json_span(text, len, &span, err);
+
+    if (code != KV_JSON_OK)
+        return code;
+    p = skip_space((const byte *)text + span, end);
+    if (p != end)
+        code = KV_JSON_ETAIL;
     if (err != NULL) {
         err->code = code;
         err->offset = (size_t)(p - (const byte *)text);

@@ -141,27 +141,47 @@ static int take_byte(kv_lua_text *t, char a, char b, char *got, kv_lua_fault *f)
     return KV_TEXT_OK;
 }
 
+/* The kind of value that begins with this byte. */
+static int kind_of(char c)
+{
+    switch (c) {
+    case '"':
+        return KV_JSON_STRING;
+    case '{':
+        return KV_JSON_OBJECT;
+    case '[':
+        return KV_JSON_ARRAY;
+    case 't':
+        return KV_JSON_TRUE;
+    case 'f':
+        return KV_JSON_FALSE;
+    case 'n':
+        return KV_JSON_NULL;
+    default:
+        return KV_JSON_NUMBER;
+    }
+}
+
 static int take_value(kv_lua_text *t, value *v, kv_lua_fault *f)
 {
-    kv_json_scan s;
-    int kind;
+    kv_json_error err;
+    size_t left;
+    int code;
 
-    kv_json_scan_init(&s, t->p + t->pos, t->len - t->pos);
-    kind = kv_json_next(&s);
-    v->kind = kind;
-    v->escaped = s.escaped;
-    v->p = t->p + t->pos + s.start;
-    while (kind != KV_JSON_FAIL && s.depth > 0)
-        kind = kv_json_next(&s);
-    if (kind == KV_JSON_FAIL) {
-        if (!t->final && s.err.offset + TORN >= s.len)
-            return KV_TEXT_MORE;
-        return syntax(f, s.err.code, t->pos + s.err.offset);
-    }
-    if (kind == KV_JSON_NUMBER && s.end == s.len && !t->final)
+    if (kv_lua_text_next(t) == -1)
+        return KV_TEXT_MORE;
+    left = t->len - t->pos;
+    v->p = t->p + t->pos;
+    code = kv_json_span(v->p, left, &v->len, &err);
+    if (code != KV_JSON_OK && !t->final && err.offset + TORN >= left)
+        return KV_TEXT_MORE;
+    if (code != KV_JSON_OK)
+        return syntax(f, code, t->pos + err.offset);
+    v->kind = kind_of(*v->p);
+    v->escaped = v->kind == KV_JSON_STRING && memchr(v->p, '\\', v->len) != NULL;
+    if (v->kind == KV_JSON_NUMBER && v->len == left && !t->final)
         return KV_TEXT_MORE; /* there may be more digits */
-    v->len = (size_t)(t->p + t->pos + s.end - v->p);
-    t->pos += s.end;
+    t->pos += v->len;
     if (v->kind == KV_JSON_OBJECT || v->kind == KV_JSON_ARRAY)
         t->lines += newlines(v->p, v->p + v->len);
     return KV_TEXT_OK;
@@ -198,6 +218,9 @@ static size_t compact(char *s, size_t len)
     size_t i, k = 0;
     int quoted = 0;
 
+    if (memchr(s, ' ', len) == NULL && memchr(s, '\n', len) == NULL &&
+        memchr(s, '\t', len) == NULL && memchr(s, '\r', len) == NULL)
+        return len;
     for (i = 0; i < len; i++) {
         char c = s[i];
         if (!quoted && is_space(c))
