@@ -442,6 +442,8 @@ static int importer_feed(lua_State *L)
         /* Twice as much, so that a large record is looked at a few times only. */
         n = m->t.len - m->t.pos;
         m->look = 2 * n > STEP ? 2 * n : STEP;
+        if (m->look > m->most)
+            m->look = m->most + 1;
     }
     lua_pushboolean(L, 1);
     return 1;
