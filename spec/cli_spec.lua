@@ -522,6 +522,51 @@ shell.describe("kv on the command line", function()
     end)
   end)
 
+  describe_once("a store that others use", function()
+    it("is seen and changed as it is", function()
+      local store = assert(kv.open(path))
+      local d = store:namespace "d"
+      d:put("k", "here")
+      assert.equal("here", ok "kv get d k")
+      ok "kv set d k there; kv init e"
+      assert.equal("there", d:get "k")
+      for i = 1, 1000 do d:put(("n%04d"):format(i), i) end
+      assert.equal("1001 records imported\n", (ok "kv export d - | kv import e -":gsub(",", "")))
+      assert.equal(1001, store:namespace "e":count())
+      says("2,002 keys", ok "kv check")
+      says("2,002 records", ok("kv backup " .. dir .. "/copy"))
+      assert.equal("1,001 keys dropped\n", ok "kv drop e")
+      assert.equal(1, #store:namespaces())
+      assert(store:check())
+      store:close()
+      assert.equal("there", ok("kv get d k --store " .. dir .. "/copy"))
+    end)
+
+    it("counts every step of every process", function()
+      ok "kv init d"
+      ok [[for i in 1 2 3 4; do
+             (for j in $(seq 25); do kv incr d n >/dev/null || exit 1; done) & done; wait]]
+      assert.equal("101\n", ok "kv incr d n")
+    end)
+
+    it("survives a command that is killed", function()
+      ok(("kv init d; mkfifo %s/fifo"):format(dir))
+      local lines = {}
+      for i = 1, 20000 do lines[i] = ('{"key":"%d","value":1}\n'):format(i) end
+      helper.write_file(dir .. "/in", table.concat(lines))
+      local store = assert(kv.open(path))
+      sh(([[
+        setsid sh -c 'cat %s/in; exec sleep 3' >%s/fifo & "$LUA" bin/kv import d %s/fifo &
+        sleep 1; kill -9 $!; wait $!]]):format(dir, dir, dir))
+      local n = store:namespace "d":count()
+      assert(store:check())
+      store:close()
+      assert.equal(tostring(n), (ok "kv keys d | wc -l":gsub("%s", "")))
+      ok("kv import d " .. dir .. "/in")
+      says("20,000 keys", ok "kv check")
+    end)
+  end)
+
   describe_once("usage", function()
     it("mistakes are status 2 and show how it is done", function()
       no(2, "Usage: kv", "kv")
