@@ -162,8 +162,8 @@ int kv_share_begin(kv_db *s, int timeout, int *alone)
     e = take_turn(s, timeout);
     if (e != KV_OK)
         return e;
-    *alone = kv_dir_hold(s->dir, 1) == KV_OK;
-    e = kv_dir_hold(s->dir, 0);
+    *alone = kv_dir_hold(s->dir, KV_RANGE_ALONE) == KV_OK;
+    e = kv_dir_hold(s->dir, KV_RANGE_SHARED);
     if (e == KV_OK)
         e = map_page(s);
     if (e == KV_OK && !is_current(s, *alone)) {
@@ -259,6 +259,7 @@ static int believed(kv_db *s, int alone)
 int kv_share_attach(kv_db *s, int alone)
 {
     char name[32];
+    uint64_t *users;
     int e;
 
     if (s->locks == NULL || !is_current(s, alone))
@@ -280,22 +281,26 @@ int kv_share_attach(kv_db *s, int alone)
     e = kv_log_map(&s->log, MAPPED);
     if (e != KV_OK || s->readonly)
         return e;
-    kv_store(&s->region.head->clean, 0);
+    users = kv_st(s, KV_ST_USERS);
     if (alone)
-        kv_attached_alone(s, is_small(s));
+        kv_attached_alone(s, kv_load(users) != 0 || kv_load(kv_st(s, KV_ST_LOST)) || is_small(s));
+    kv_store(users, alone ? 1 : kv_load(users) + 1);
+    kv_store(&s->region.head->clean, 0);
     return KV_OK;
 }
 
 void kv_share_leave(kv_db *s)
 {
     kv_head *h = s->region.head;
+    uint64_t *users = kv_st(s, KV_ST_USERS);
     int broken = kv_load(&s->log.w[KV_LOG_BROKEN]) != 0;
 
     if (!broken)
         (void)kv_maintain(s, 1000, 0);
     if (take_turn(s, 0) != KV_OK)
-        return;
-    if (kv_dir_hold(s->dir, 1) == KV_OK && !kv_superseded(s)) {
+        return; /* counts as a death, which costs whoever is alone next a look around */
+    kv_store(users, kv_load(users) - (kv_load(users) > 0));
+    if (kv_dir_hold(s->dir, KV_RANGE_ALONE) == KV_OK && !kv_superseded(s)) {
         if (!broken && kv_load(&s->log.w[KV_LOG_SYNCED]) != 0 &&
             kv_load(&s->log.w[KV_LOG_SYNCED]) == kv_load(&s->log.w[KV_LOG_TAIL]))
             kv_log_mark(&s->log);
@@ -303,5 +308,6 @@ void kv_share_leave(kv_db *s)
             kv_store(&h->sum, kv_region_sum(&s->region));
         kv_store(&h->clean, 1);
     }
+    (void)kv_dir_hold(s->dir, KV_RANGE_FREE);
     end_turn(s);
 }

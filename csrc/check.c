@@ -222,59 +222,88 @@ static int audit_blob(void *arg, uint64_t bucket, uint64_t slot)
                              : e;
 }
 
-/* Under the writer lock: the index must hold still while it is compared. Nothing is allocated,
- * opened or synced meanwhile except for large values, which are read after it. */
+/* A copy of the index, taken in one hold of the writer lock; *tail: the log's end by then. */
+static int snapshot(kv *h, kv_db *shadow, kv_db *copy, uint64_t *tail)
+{
+    kv_db *s = h->s;
+    int e = kv_private_region(&copy->region), done = 0;
+
+    while (e == KV_OK && !done) {
+        e = kv_region_copy_room(&copy->region, &s->region);
+        if (e == KV_OK)
+            e = kv_lock_writer(h);
+        if (e != KV_OK)
+            break;
+        if (h->s == s) {
+            done = kv_region_copy(&copy->region, &s->region);
+            *tail = kv_load(&s->log.w[KV_LOG_TAIL]);
+        } else {
+            e = kv_fail(KV_EBUSY, "%s: the index was rebuilt meanwhile", kv_dir_path(s->dir));
+        }
+        kv_unlock_writer(h);
+    }
+    copy->dir = s->dir;
+    copy->meta = s->meta;
+    copy->current = &copy->generation;
+    copy->log = shadow->log; /* the same segments, other words */
+    if (copy->region.head != NULL)
+        copy->log.w = copy->region.head->log;
+    return e;
+}
+
+static int audit_all(kv_db *shadow, uint64_t tail, audit *a)
+{
+    int e = kv_log_map_to(&shadow->log, tail);
+
+    if (e == KV_OK)
+        e = kv_shadow_replay(shadow, tail);
+    /* Of an index that others change and this process may not hold still, the log alone. */
+    if (e == KV_OK && a->s != shadow) {
+        a->max_ns = *kv_st(a->s, KV_ST_NEXT_NS);
+        a->max_ns = a->max_ns > 1u << 24 ? 1u << 24 : a->max_ns;
+        a->ns_keys = calloc(a->max_ns + 1, sizeof *a->ns_keys);
+        e = a->ns_keys ? compare(a->s, a) : kv_fail(KV_ENOMEM, "out of memory");
+    }
+    if (e == KV_OK)
+        e = kv_hash_each(&shadow->region, audit_blob, a);
+    free(a->ns_keys);
+    return e;
+}
+
+/* The log is held and replayed, and compared with a copy of the index: writers wait for that copy
+ * and for nothing else. */
 int kv_check(kv *h)
 {
-    uint64_t tail;
+    uint64_t tail = 0;
     audit a;
     int e = kv_enter(h);
-    kv_db *s = h->s, *shadow;
+    kv_db *s = h->s, *shadow, *copy;
+    kv_dir *dir;
 
     if (e != KV_OK)
         return e;
     memset(&a, 0, sizeof a);
-    shadow = calloc(1, sizeof *shadow);
+    shadow = calloc(2, sizeof *shadow);
     a.timers = calloc(TIMER_BITS / 8, 1);
-    /* Nothing is allocated under the writer lock: namespaces made by then are not counted again. */
-    a.max_ns = *kv_st(s, KV_ST_NEXT_NS);
-    if (a.max_ns > 1u << 24)
-        a.max_ns = 1u << 24;
-    a.ns_keys = calloc(a.max_ns + 1, sizeof *a.ns_keys);
-    if (shadow == NULL || a.timers == NULL || a.ns_keys == NULL)
-        e = kv_fail(KV_ENOMEM, "out of memory");
-    if (e == KV_OK && !s->readonly)
-        e = kv_lock_durable(s, h->timeout);
+    e = shadow && a.timers ? kv_shadow_open(s, shadow, &tail) : kv_fail(KV_ENOMEM, "out of memory");
     if (e == KV_OK) {
-        do {
-            tail = kv_load(&s->log.w[KV_LOG_TAIL]);
-            e = kv_shadow_open(s, tail, shadow);
-            if (e == KV_OK && !s->readonly)
-                e = kv_lock_writer(h);
-            /* Somebody wrote meanwhile: once more. */
-            if (e == KV_OK && tail != kv_load(&s->log.w[KV_LOG_TAIL])) {
-                kv_unlock_writer(h);
-                kv_shadow_close(shadow);
-                continue;
-            }
-            break;
-        } while (1);
-        if (e == KV_OK) {
-            a.s = s;
-            a.other = shadow;
-            /* The clock has been here, whatever it says now. */
-            a.now = kv_store_now(s) + (int64_t)*kv_st(s, KV_ST_BACK);
-            e = compare(s, &a);
-            if (!s->readonly)
-                kv_unlock_writer(h);
-            if (e == KV_OK)
-                e = kv_hash_each(&shadow->region, audit_blob, &a);
+        copy = shadow + 1;
+        a.other = shadow;
+        a.s = s->readonly ? (s->apart ? s : shadow) : copy;
+        if (!s->readonly)
+            e = snapshot(h, shadow, copy, &tail);
+        dir = copy->region.dir;
+        copy->region.dir = s->dir; /* in messages */
+        /* The clock has been here, whatever it says now. */
+        a.now = kv_store_now(s) + (int64_t)*kv_st(s, KV_ST_BACK);
+        if (e == KV_OK)
+            e = audit_all(shadow, tail, &a);
+        if (copy->region.head != NULL) {
+            kv_region_close(&copy->region);
+            kv_dir_close(dir);
         }
         kv_shadow_close(shadow);
-        if (!s->readonly)
-            kv_unlock_durable(s);
     }
-    free(a.ns_keys);
     free(a.timers);
     free(shadow);
     return e;
@@ -435,11 +464,10 @@ static int must_be_empty(const char *path)
     return e == 1 ? kv_fail(KV_EEXISTS, "%s is not empty", path) : e;
 }
 
-/* The lock of durability keeps the segments that the log had at the call. Readers and writers go
- * on.
- */
+/* Readers and writers go on, and segments that are retired meanwhile are held. */
 int kv_backup(kv *h, const char *dir, uint64_t *records)
 {
+    uint64_t tail;
     int e = kv_enter(h);
     kv_db *s = h->s, *shadow;
 
@@ -452,16 +480,12 @@ int kv_backup(kv *h, const char *dir, uint64_t *records)
     shadow = calloc(1, sizeof *shadow);
     if (shadow == NULL)
         return kv_fail(KV_ENOMEM, "out of memory");
-    if (!s->readonly)
-        e = kv_lock_durable(s, h->timeout);
+    e = kv_shadow_open(s, shadow, &tail);
     if (e == KV_OK) {
-        e = kv_shadow_open(s, kv_load(&s->log.w[KV_LOG_TAIL]), shadow);
-        if (e == KV_OK) {
+        e = kv_shadow_replay(shadow, tail);
+        if (e == KV_OK)
             e = copy_all(s, shadow, dir, records);
-            kv_shadow_close(shadow);
-        }
-        if (!s->readonly)
-            kv_unlock_durable(s);
+        kv_shadow_close(shadow);
     }
     free(shadow);
     return e;

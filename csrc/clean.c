@@ -44,10 +44,11 @@ void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after)
     if (!r->blob || r->value_len != 16)
         return;
     memcpy(&id, r->value, 8);
-    /* When the queue is full the file stays until the index is built anew, which removes what
-     * nothing refers to. */
-    if (kv_blobs_dead(s) >= KV_DEAD_BLOBS)
+    if (kv_blobs_dead(s) >= KV_DEAD_BLOBS) {
+        /* The file stays until somebody opens the store alone, who sweeps as after a death. */
+        kv_store(kv_st(s, KV_ST_LOST), 1);
         return;
+    }
     w = s->region.head->blobs;
     n = w[KV_BLOBS_ADDED];
     kv_store(&w[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2], id);

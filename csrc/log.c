@@ -278,6 +278,62 @@ int kv_log_map(kv_log *l, uint32_t max)
     return KV_OK;
 }
 
+uint32_t kv_log_mapped(const kv_log *l, uint32_t id, const char **bytes)
+{
+    uint64_t m = kv_load(&l->table[id & (KV_SEG_IDS - 1)]);
+
+    *bytes = base_of(m);
+    return m != 0 && kv_load(&head_of(m)->id) == id ? size_of(m) : 0;
+}
+
+/* Once the pin is there, nothing from `oldest` on is zeroed; what was before is noticed by its id.
+ */
+static int pin_once(kv_log *l, const uint64_t *of, uint64_t *tail)
+{
+    uint64_t oldest = kv_load(&of[KV_LOG_OLDEST]);
+    const char *bytes;
+    uint32_t id;
+    int e = l->pins < 0 ? KV_OK : kv_file_lock(l->pins, KV_PIN_BLOBS, 0, KV_RANGE_FREE);
+
+    if (e == KV_OK && l->pins >= 0)
+        e = kv_file_lock(l->pins, KV_PIN_BLOBS, 1, KV_RANGE_SHARED);
+    if (e == KV_OK && l->pins >= 0)
+        e = kv_file_lock(l->pins, KV_PINS + oldest, 0, KV_RANGE_SHARED);
+    if (e != KV_OK)
+        return e;
+    kv_store(&l->w[KV_LOG_OLDEST], oldest);
+    kv_store(&l->w[KV_LOG_FREED], oldest);
+    *tail = kv_load(&of[KV_LOG_TAIL]);
+    for (id = (uint32_t)oldest; e == KV_OK && id <= kv_pos_id(*tail); id++) {
+        (void)mapping_why(l, id, &e);
+        if ((e == KV_OK && kv_log_mapped(l, id, &bytes) == 0) || e == KV_ENOTFOUND)
+            e = kv_load(&of[KV_LOG_OLDEST]) != oldest ? KV_EBUSY : unmapped(l, id, KV_ENOTFOUND);
+    }
+    return e;
+}
+
+int kv_log_map_to(kv_log *l, uint64_t tail)
+{
+    uint32_t id;
+    int e = KV_OK;
+
+    for (id = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]); e == KV_OK && id <= kv_pos_id(tail); id++)
+        if (mapping_why(l, id, &e) == 0)
+            e = unmapped(l, id, e);
+    return e;
+}
+
+int kv_log_pin(kv_log *l, const uint64_t *of, uint64_t *tail)
+{
+    int e, tries;
+
+    for (tries = 0; (e = pin_once(l, of, tail)) == KV_EBUSY && tries < 1000; tries++)
+        kv_os_sleep(1);
+    return e == KV_EBUSY
+               ? kv_fail(e, "%s: segments go faster than they can be held", kv_dir_path(l->dir))
+               : e;
+}
+
 int kv_log_follow(kv_log *l)
 {
     uint64_t spares = kv_load(&l->w[KV_LOG_SPARES]), known = kv_load_relaxed(&l->known);

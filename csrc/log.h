@@ -75,6 +75,8 @@ enum {
 /* Whoever must be able to read segments that are retired meanwhile holds a shared lock on their
  * ids' range of the file `lock`, from here on: then they are unlinked without being zeroed. */
 #define KV_PINS ((uint64_t)1 << 32)
+/* The same for files of large values, all of them. */
+#define KV_PIN_BLOBS (KV_PINS - 1)
 
 typedef struct kv_log {
     kv_dir *dir;
@@ -137,6 +139,13 @@ int kv_log_sound(kv_log *l);
 /* Maps the newest `max` segments at once, so that a store of the usual size needs no descriptor
  * once it is open. */
 int kv_log_map(kv_log *l, uint32_t max);
+/* Pins and maps what the log `of` holds by now; l->pins is a descriptor of the file `lock` of its
+ * own, or -1. *tail: where `of` ended. Sets the words OLDEST and FREED of l. KV_EBUSY. */
+int kv_log_pin(kv_log *l, const uint64_t *of, uint64_t *tail);
+/* Maps on up to a later end; the pin holds these as well. */
+int kv_log_map_to(kv_log *l, uint64_t tail);
+/* Bytes of segment `id` as l has it mapped, its name being gone; 0: it has not. */
+uint32_t kv_log_mapped(const kv_log *l, uint32_t id, const char **bytes);
 /* Maps what others have prepared since. Before a writer goes on: then it need not under the lock.
  */
 int kv_log_follow(kv_log *l);

@@ -20,6 +20,7 @@
 static int load(kv_log *l, uint32_t id, kv_scratch *buf, kv_seg_head *h, uint32_t *size)
 {
     char name[24];
+    const char *pinned;
     uint64_t n;
     size_t got;
     int fd, e;
@@ -28,18 +29,24 @@ static int load(kv_log *l, uint32_t id, kv_scratch *buf, kv_seg_head *h, uint32_
     memset(h, 0, sizeof *h);
     snprintf(name, sizeof name, "log.%08x", (unsigned)id);
     e = kv_file_open(l->dir, name, KV_FILE_READ, &fd);
+    if (e == KV_OK) {
+        e = kv_file_size(fd, &n);
+        if (e == KV_OK && n > KV_SEG_MAX)
+            n = KV_SEG_MAX;
+        if (e == KV_OK)
+            e = kv_scratch_need(buf, n ? n : 1);
+        if (e == KV_OK)
+            e = kv_file_read(fd, buf->p, n, 0, &got);
+        kv_file_close(fd);
+    } else if (e == KV_ENOTFOUND && (n = kv_log_mapped(l, id, &pinned)) != 0) {
+        /* Retired since it was pinned. */
+        e = kv_scratch_need(buf, n);
+        got = n;
+        if (e == KV_OK)
+            memcpy(buf->p, pinned, n);
+    }
     if (e != KV_OK)
         return e == KV_ENOTFOUND ? KV_OK : e;
-    e = kv_file_size(fd, &n);
-    if (e == KV_OK && n > KV_SEG_MAX)
-        n = KV_SEG_MAX;
-    if (e == KV_OK)
-        e = kv_scratch_need(buf, n ? n : 1);
-    if (e == KV_OK)
-        e = kv_file_read(fd, buf->p, n, 0, &got);
-    kv_file_close(fd);
-    if (e != KV_OK)
-        return e;
     if (got < KV_SEG_HEAD)
         return KV_OK;
     memcpy(h, buf->p, sizeof *h);

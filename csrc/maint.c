@@ -214,6 +214,9 @@ static int retire(kv_db *s)
             return e;
         e = kv_log_retire(&s->log, id);
     }
+    if (e != KV_OK || kv_blobs_dead(s) == 0 ||
+        kv_file_lock(s->lock_fd, KV_PIN_BLOBS, 1, KV_RANGE_ALONE) != KV_OK)
+        return e;
     for (n = kv_load(&q[KV_BLOBS_REMOVED]);
          n != kv_load(&q[KV_BLOBS_ADDED]) &&
          q[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2 + 1] <= kv_load(&s->log.w[KV_LOG_SYNCED]);
@@ -223,6 +226,7 @@ static int retire(kv_db *s)
             break;
         kv_store(&q[KV_BLOBS_REMOVED], n + 1);
     }
+    (void)kv_file_lock(s->lock_fd, KV_PIN_BLOBS, 1, KV_RANGE_FREE);
     return e;
 }
 

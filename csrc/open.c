@@ -168,14 +168,16 @@ static int db_open(kv_dir *dir, int made, const kv_options *o, uint64_t next_rev
 }
 
 /* With the process's lock held. A store opened before fork() is the parent's: passed over, as is
- * one that has been superseded. One that can be written serves readers as well. */
+ * one that has been superseded or must be opened anew. One that can be written serves readers as
+ * well. */
 static kv_db *registered(const uint64_t id[2], int readonly)
 {
     kv_db *s, *found = NULL;
 
     for (s = registry; s != NULL; s = s->next)
         if (s->identity[0] == id[0] && s->identity[1] == id[1] && !kv_guard_forked(&s->guard) &&
-            !kv_superseded(s) && (!s->readonly || (readonly && found == NULL)))
+            !kv_superseded(s) && !kv_load(&s->log.w[KV_LOG_BROKEN]) &&
+            (!s->readonly || (readonly && found == NULL)))
             found = s;
     return found;
 }

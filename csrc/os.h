@@ -175,9 +175,6 @@ int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name),
 int kv_dir_sync(kv_dir *d);
 /* The directory once more, wherever the process has gone since. */
 int kv_dir_again(const kv_dir *d, kv_dir **out);
-/* Tells other processes that this one uses the directory, until d is closed. alone: KV_EBUSY when
- * another one does; what d held before is then given up. Nobody waits. */
-int kv_dir_hold(kv_dir *d, int alone);
 
 enum {
     KV_FILE_READ = 0,
@@ -201,6 +198,11 @@ int kv_file_sync_all(int fd); /* fsync: allocation and size too */
  * waits: KV_EBUSY. Gone when fd closes. */
 enum { KV_RANGE_FREE, KV_RANGE_SHARED, KV_RANGE_ALONE };
 int kv_file_lock(int fd, uint64_t at, uint64_t n, int how);
+/* Tells other processes that this one uses the directory (KV_RANGE_SHARED), until d is closed.
+ * KV_RANGE_ALONE: KV_EBUSY when another one does; what d held before is then given up. Nobody
+ * waits.
+ */
+int kv_dir_hold(kv_dir *d, int how);
 int kv_file_unlink(kv_dir *d, const char *name); /* missing is fine */
 int kv_file_rename(kv_dir *d, const char *from, const char *to);
 

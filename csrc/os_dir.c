@@ -203,7 +203,12 @@ static int memory_open_file(kv_dir *d, const char *name, int how, int *fd)
         e = ENOENT;
     }
     if (e == 0) {
-        int copy = fcntl(d->files[i].fd, F_DUPFD_CLOEXEC, FIRST_FD);
+        /* Opened anew, so that each has locks of its own; without /proc they share them. */
+        char link[40];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", d->files[i].fd);
+        int copy = open_at(AT_FDCWD, link, how == KV_FILE_READ ? O_RDONLY : O_RDWR, 0);
+        if (copy < 0)
+            copy = fcntl(d->files[i].fd, F_DUPFD_CLOEXEC, FIRST_FD);
         if (copy < 0)
             e = errno;
         else
@@ -462,13 +467,14 @@ int kv_dir_sync(kv_dir *d)
 
 /* Only a lock of its own on the directory tells who is there: `lock` may be missing, or be a copy.
  */
-int kv_dir_hold(kv_dir *d, int alone)
+int kv_dir_hold(kv_dir *d, int how)
 {
+    static const int kind[] = {LOCK_UN, LOCK_SH, LOCK_EX};
     int e;
     if (d->fd < 0)
         return KV_OK;
     KV_RETRY(e, kv_seam("flock", d->path),
-             flock(d->fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0);
+             flock(d->fd, kind[how] | LOCK_NB) != 0);
     if (e == EWOULDBLOCK)
         return kv_fail(KV_EBUSY, "%.200s is in use by another process", d->path);
     return e ? kv_fail_errno(e, "lock", d->path) : KV_OK;

@@ -291,8 +291,8 @@ int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
     int e;
 
     shrink(&ns->scratch);
-    if (kv_likely(key != NULL && len - 1 < KV_MAX_KEY && kv_fresh(ns->h) &&
-                  ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE) &&
+    if (kv_likely(key != NULL && len - 1 < KV_MAX_KEY && kv_fresh(ns->h) && ns->state != NULL &&
+                  kv_load(ns->state) == KV_NAME_LIVE) &&
         kv_likely(glance(ns, key, (uint32_t)len, out)))
         return KV_OK;
     e = kv_get(ns, key, len, &r);

@@ -186,6 +186,7 @@ int kv_create(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_t next_ns
     kv_store(kv_st(s, KV_ST_APPLIED), kv_load(&s->log.w[KV_LOG_TAIL]));
     /* The store exists from here on. */
     e = kv_meta_create(s->dir, &s->meta);
+    kv_store(kv_st(s, KV_ST_USERS), 1);
     if (e == KV_OK)
         kv_share_publish(s);
     return e;
@@ -422,9 +423,11 @@ void kv_attached_alone(kv_db *s, int sweep)
 {
     set_clock(s);
     /* Blobs only where the index is complete: a dead writer's last record may not be in it yet. */
-    if (sweep)
+    if (sweep) {
+        kv_store(kv_st(s, KV_ST_LOST), 0);
         sweep_up(s, kv_load(kv_st(s, KV_ST_APPLIED)) == kv_load(&s->log.w[KV_LOG_TAIL]) &&
                         s->region.head->journal.count == 0);
+    }
 }
 
 static int take(kv_db *s, kv_lock *lock, int timeout)
@@ -440,6 +443,78 @@ static int take(kv_db *s, kv_lock *lock, int timeout)
                : e;
 }
 
+/* A file of its own for a segment, byte for byte. */
+static int renew_segment(kv_db *s, uint32_t id)
+{
+    static const char temp[] = "index.renew"; /* swept up as an old index is */
+    char name[24], *bytes;
+    uint64_t size;
+    size_t got = 0;
+    int fd = -1, e;
+
+    snprintf(name, sizeof name, "log.%08x", (unsigned)id);
+    e = kv_file_open(s->dir, name, KV_FILE_READ, &fd);
+    if (e != KV_OK)
+        return e;
+    e = kv_file_size(fd, &size);
+    if (e == KV_OK && size > KV_SEG_MAX)
+        e = KV_ECORRUPT;
+    bytes = e == KV_OK ? malloc(size ? size : 1) : NULL;
+    if (e == KV_OK)
+        e = bytes ? kv_file_read(fd, bytes, size, 0, &got)
+                  : kv_fail(KV_ENOMEM, "out of memory (%llu bytes)", (unsigned long long)size);
+    kv_file_close(fd);
+    fd = -1;
+    if (e == KV_OK)
+        e = kv_file_unlink(s->dir, temp);
+    if (e == KV_OK)
+        e = kv_file_open(s->dir, temp, KV_FILE_CREATE, &fd);
+    if (e == KV_OK) {
+        e = kv_file_allocate(fd, 0, size);
+        while (got > 0 && bytes[got - 1] == 0)
+            got--;
+        if (e == KV_OK)
+            e = kv_file_write(fd, bytes, got, 0);
+        if (e == KV_OK)
+            e = kv_file_sync_all(fd);
+        kv_file_close(fd);
+        if (e == KV_OK)
+            e = kv_file_rename(s->dir, temp, name);
+    }
+    free(bytes);
+    return e;
+}
+
+/* After a failed sync the kernel calls pages clean that never reached the disk, and no second sync
+ * would write them. So each segment that is not known durable is copied, from memory as long as
+ * that lasts, into a file of its own and takes the old one's place: the same bytes, so that it does
+ * not matter who dies when. With the three locks. */
+static int renew(kv_db *s)
+{
+    kv_region old;
+    uint64_t *w, from, to, id;
+    char name[32];
+    int e;
+
+    snprintf(name, sizeof name, "index.%llu", (unsigned long long)kv_load(s->current));
+    e = kv_region_attach(&old, s->dir, name, 0);
+    if (e != KV_OK)
+        return KV_OK; /* nobody knows any more: the log's own marks are all there is */
+    w = old.head->log;
+    from = kv_load(&w[KV_LOG_SYNC_FROM]);
+    to = kv_pos_id(kv_load(&w[KV_LOG_TAIL]));
+    if (from < kv_load(&w[KV_LOG_OLDEST]))
+        from = kv_load(&w[KV_LOG_OLDEST]);
+    if (kv_load(&w[KV_LOG_BROKEN]) && from != 0 && to - from < KV_SEG_IDS) {
+        for (id = from; e == KV_OK && id <= to; id++)
+            e = renew_segment(s, (uint32_t)id);
+        if (e == KV_OK)
+            e = kv_dir_sync(s->dir);
+    }
+    kv_region_close(&old);
+    return e;
+}
+
 int kv_rebuild(kv_db *s, const kv_options *o, int alone)
 {
     kv_lock *locks[3];
@@ -453,8 +528,11 @@ int kv_rebuild(kv_db *s, const kv_options *o, int alone)
     for (n = 0; n < 3 && e == KV_OK; n += e == KV_OK)
         e = take(s, locks[n], o->timeout);
     if (e == KV_OK)
+        e = renew(s);
+    if (e == KV_OK)
         e = replay(s, o);
     if (e == KV_OK) {
+        kv_store(kv_st(s, KV_ST_USERS), 1);
         kv_share_publish(s);
         sweep_up(s, alone);
     }

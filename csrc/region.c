@@ -454,6 +454,41 @@ uint64_t kv_region_bytes(const kv_region *r)
     return bytes;
 }
 
+int kv_region_copy_room(kv_region *to, kv_region *from)
+{
+    int s, rc = kv_region_follow(from);
+
+    for (s = 0; rc == KV_OK && s < KV_SPACES; s++)
+        rc = kv_region_grow(to, s, kv_load(&from->limit[s]));
+    return rc;
+}
+
+int kv_region_copy(kv_region *to, kv_region *from)
+{
+    const size_t word = offsetof(kv_head, hash);
+    kv_head *h = to->head;
+    uint64_t ready[8], place[8][KV_LEVELS];
+    int s, level;
+
+    for (s = 0; s < KV_SPACES; s++)
+        if (kv_load(&from->head->ready[s]) > kv_load(&to->limit[s]) || kv_region_behind(from))
+            return 0;
+    memcpy(ready, h->ready, sizeof ready);
+    memcpy(place, h->place, sizeof place);
+    memcpy((char *)h + word, (const char *)from->head + word, sizeof *h - word);
+    memcpy(h->ready, ready, sizeof ready);
+    memcpy(h->place, place, sizeof place);
+    for (s = 0; s < KV_SPACES; s++)
+        for (level = 0; level_start(s, level) < kv_load(&from->limit[s]); level++) {
+            uint64_t n = level_nodes(s, level),
+                     left = kv_load(&from->limit[s]) - level_start(s, level);
+
+            memcpy(to->level[s][level], from->level[s][level],
+                   (n < left ? n : left) * space_size[s]);
+        }
+    return 1;
+}
+
 uint64_t kv_region_sum(kv_region *r)
 {
     const size_t from = offsetof(kv_head, hash);

@@ -115,6 +115,10 @@ static inline int kv_region_behind(const kv_region *r)
 {
     return kv_load_relaxed(&r->head->grown) != kv_load_relaxed(&r->grown);
 }
+/* Makes room in a private image for a copy of another; then copies it, without the system: 1. 0: it
+ * has grown meanwhile. */
+int kv_region_copy_room(kv_region *to, kv_region *from);
+int kv_region_copy(kv_region *to, kv_region *from);
 /* A checksum of an image that nobody changes, the words at its beginning left out. */
 uint64_t kv_region_sum(kv_region *r);
 

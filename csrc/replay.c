@@ -65,45 +65,68 @@ void kv_shadow_close(kv_db *shadow)
         kv_dir_close(private_dir);
     if (shadow->mutex != NULL)
         kv_mutex_free(shadow->mutex);
+    if (shadow->lock_fd >= 0)
+        kv_file_close(shadow->lock_fd); /* and with it the pins */
     memset(shadow, 0, sizeof *shadow);
+    shadow->lock_fd = -1;
 }
 
-int kv_shadow_open(kv_db *s, uint64_t limit, kv_db *shadow)
+int kv_private_region(kv_region *r)
 {
     static const kv_dir_options memory = {1, 0600, 0, 0};
-    kv_dir *private_dir;
-    kv_walk w;
-    int made, e;
+    kv_dir *dir;
+    int made, e = kv_dir_open(":memory:", &memory, &dir, &made);
 
-    memset(shadow, 0, sizeof *shadow);
-    e = kv_dir_open(":memory:", &memory, &private_dir, &made);
     if (e != KV_OK)
         return e;
-    e = kv_region_create(&shadow->region, private_dir, "index");
+    e = kv_region_create(r, dir, "index");
     if (e != KV_OK) {
-        kv_dir_close(private_dir);
-        return e;
+        memset(r, 0, sizeof *r);
+        kv_dir_close(dir);
     }
+    return e;
+}
+
+int kv_shadow_open(kv_db *s, kv_db *shadow, uint64_t *tail)
+{
+    int e;
+
+    memset(shadow, 0, sizeof *shadow);
+    shadow->lock_fd = -1;
+    e = kv_private_region(&shadow->region);
+    if (e != KV_OK)
+        return e;
     shadow->dir = s->dir;
     shadow->current = &shadow->generation;
-    shadow->lock_fd = -1;
     shadow->meta = s->meta;
     shadow->mutex = kv_mutex_new();
     e = shadow->mutex ? KV_OK : kv_fail(KV_ENOMEM, "out of memory");
     if (e == KV_OK)
         e = kv_log_open(&shadow->log, s->dir, shadow->region.head->log, s->meta.store_id, 0);
-    if (e == KV_OK) {
+    /* Of its own: locks of one descriptor do not keep each other out. */
+    if (e == KV_OK && s->locks != NULL)
+        e = kv_file_open(s->dir, "lock", KV_FILE_READ, &shadow->lock_fd);
+    shadow->log.pins = shadow->lock_fd;
+    if (e == KV_OK)
+        e = kv_log_pin(&shadow->log, s->log.w, tail);
+    if (e == KV_OK)
         kv_index_init(shadow, s->region.head->hash[KV_HASH_SEED0],
                       s->region.head->hash[KV_HASH_SEED1], 0);
-        kv_store(&shadow->log.w[KV_LOG_OLDEST], kv_load(&s->log.w[KV_LOG_OLDEST]));
-        memset(&w, 0, sizeof w);
-        e = kv_replay(shadow, limit, 0, 0, &w);
-        if (e == KV_OK && limit && kv_walk_pos(&w) != limit)
-            e = kv_fail(KV_ECORRUPT, "%s: the log is damaged in segment %u at %u",
-                        kv_dir_path(s->dir), (unsigned)w.id, (unsigned)w.off);
-        kv_walk_close(&w);
-    }
     if (e != KV_OK)
         kv_shadow_close(shadow);
+    return e;
+}
+
+int kv_shadow_replay(kv_db *shadow, uint64_t tail)
+{
+    kv_walk w;
+    int e;
+
+    memset(&w, 0, sizeof w);
+    e = kv_replay(shadow, tail, 0, 0, &w);
+    if (e == KV_OK && kv_walk_pos(&w) != tail)
+        e = kv_fail(KV_ECORRUPT, "%s: the log is damaged in segment %u at %u",
+                    kv_dir_path(shadow->dir), (unsigned)w.id, (unsigned)w.off);
+    kv_walk_close(&w);
     return e;
 }

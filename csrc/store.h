@@ -36,7 +36,10 @@ enum {
     KV_ST_CORRUPT,  /* 1: the index made no sense to recovery; it must be rebuilt */
     KV_ST_MAX_SIZE, /* as `meta` says */
     KV_ST_MAX_VALUE,
-    KV_ST_SYNCED_AT /* ms of the monotonic clock: the last sync by interval, of whichever process */
+    KV_ST_SYNCED_AT, /* ms of the monotonic clock: the last sync by interval, of whichever process
+                      */
+    KV_ST_USERS,     /* processes that attached and have not left; the dead stay counted */
+    KV_ST_LOST       /* 1: there are blob files that nobody will unlink */
 };
 
 /* Words of kv_head.blobs: blob files that nothing current refers to, unlinked once what superseded
@@ -174,10 +177,14 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns);
 /* Replays the log of `s` (its words OLDEST and store id set, its index empty) from the oldest
  * segment up to `limit` (0: its end); walk stays open for the caller to close, also on failure. */
 int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *walk);
-/* A kv_db of a private index over the log of `s` up to `limit`; under the lock of durability, so
- * that nothing is retired meanwhile. No record counts as expired. */
-int kv_shadow_open(kv_db *s, uint64_t limit, kv_db *shadow);
+/* One moment of a live store: a kv_db over its log as it is by now, up to *tail, held until it is
+ * closed whatever others do; its private index is empty until the replay. No record counts as
+ * expired. */
+int kv_shadow_open(kv_db *s, kv_db *shadow, uint64_t *tail);
+int kv_shadow_replay(kv_db *shadow, uint64_t tail);
 void kv_shadow_close(kv_db *shadow);
+/* An index image in private memory, in a directory of its own (r->dir). */
+int kv_private_region(kv_region *r);
 
 /* ---- apply.c: the index follows the log ----------------------------------------------- */
 

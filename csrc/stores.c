@@ -94,7 +94,7 @@ static int only_ours(kv_dir *dir, int *fd)
         return e;
     e = kv_file_lock(*fd, 0, 1, KV_RANGE_ALONE);
     if (e == KV_OK)
-        e = kv_dir_hold(dir, 1);
+        e = kv_dir_hold(dir, KV_RANGE_ALONE);
     return e == KV_EBUSY ? kv_fail(e, "%s is open", kv_dir_path(dir)) : e;
 }
 
@@ -121,6 +121,7 @@ static int remove_dir(const char *path, kv_dir *dir)
         e = kv_tree_set_aside(path);
     if (e == KV_OK)
         (void)kv_tree_aside(path, empty);
+    (void)kv_dir_hold(dir, KV_RANGE_FREE);
     if (fd >= 0)
         kv_file_close(fd);
     return e;
