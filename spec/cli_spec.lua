@@ -115,11 +115,11 @@ shell.describe("kv on the command line", function()
 
     it("conditions that do not hold are status 1", function()
       ok "kv set d a 1 --if not_exist"
-      no(1, "a", "kv set d a 2 --if not_exist")
-      no(1, "b", "kv set d b 2 --if exist")
+      no(1, "(exists)", "kv set d a 2 --if not_exist")
+      no(1, "(not_found)", "kv set d b 2 --if exist")
       local rev = kv.decode(ok "kv get d a --meta").rev
       ok(("kv set d a 2 --if-rev %d"):format(rev))
-      no(1, "a", ("kv set d a 3 --if-rev %d"):format(rev))
+      no(1, "(conflict)", ("kv set d a 3 --if-rev %d"):format(rev))
       assert.equal("2", ok "kv get d a")
       no(2, "--if", "kv set d a 3 --if maybe")
       no(2, "--if-rev", "kv set d a 3 --if-rev 1.5")
@@ -127,7 +127,7 @@ shell.describe("kv on the command line", function()
 
     it("a miss prints nothing and is status 1", function()
       ok "kv init d"
-      no(1, "nokey", "kv get d nokey")
+      no(1, "(not_found)", "kv get d nokey")
       no(1, "nokey", "kv ttl d nokey")
       no(1, "nokey", "kv get d nokey --meta")
     end)
@@ -507,8 +507,9 @@ shell.describe("kv on the command line", function()
     it("a namespace is made only by set and init", function()
       ok "kv init d"
       for _, command in ipairs { "get e k", "keys e", "incr e k", "ttl e k", "delete-key e k",
-        "drop e", "delete-bulk e '[]'" } do
+        "drop e", "delete-bulk e '[]'", "import e -", "set-bulk e '{}'", "export e -" } do
         no(1, "'e'", "kv " .. command)
+        no(1, "(not_found)", "kv " .. command)
       end
       assert.equal(1, #peek(function(store) return store:namespaces() end))
     end)

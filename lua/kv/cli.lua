@@ -16,7 +16,7 @@ local cli = {}
 
 local function complain(problem)
   if problem.text then io.stderr:write(problem.text, "\n\n") end
-  output.complain(problem.message)
+  output.complain(problem.message, problem.code)
 end
 
 -- What a command raises, as a failure. Anything unforeseen is an error of this program: say where.

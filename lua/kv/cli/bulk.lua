@@ -100,7 +100,7 @@ local import = {
 -- Says which records were wrong. bad: nil or an array.
 local function complain(bad, title)
   for _, record in ipairs(bad or {}) do
-    output.complain(("%s: %s"):format(title, record.message))
+    output.complain(("%s: %s"):format(title, record.message), record.code)
   end
   if bad and #bad > 0 then
     failure.raise(failure.FAILED, "%s: %s left out", title, output.plural(#bad, "record"))
@@ -116,7 +116,7 @@ local function store_records(given, reader, title)
   })
   if n then return n, third end
   if not message:find(title, 1, true) then message = ("%s: %s"):format(title, message) end
-  failure.raise(failure.FAILED, "%s", message)
+  failure.of_code(third, message, failure.FAILED)
 end
 
 local function import_file(given, path)

@@ -7,13 +7,13 @@
 
 local failure = {}
 
-failure.NOT_FOUND = 1 -- or a condition did not hold
 failure.USAGE = 2
 failure.FAILED = 3
+local UNMET = 1 -- not found, or a condition did not hold
 
 -- Codes of kv that are not simply failures: answers, and arguments no store could do anything with.
 local statuses = {
-  not_found = failure.NOT_FOUND, exists = failure.NOT_FOUND, conflict = failure.NOT_FOUND,
+  not_found = UNMET, exists = UNMET, conflict = UNMET,
   bad_path = failure.USAGE, bad_cursor = failure.USAGE,
 }
 
@@ -38,8 +38,12 @@ function failure.is(value)
   return type(value) == "table" and getmetatable(value) == meta
 end
 
-function failure.of_code(code, message, ...)
-  failure.raise(statuses[code] or failure.FAILED, message, ...)
+-- What a call of kv gave as nil, message, code. The code is shown as well: scripts look for it.
+-- status: another one than the code's own.
+function failure.of_code(code, message, status)
+  error(setmetatable({
+    status = status or statuses[code] or failure.FAILED, message = message, code = code,
+  }, meta), 0)
 end
 
 local function tried(ok, first, ...)
@@ -60,7 +64,7 @@ end
 
 local function checked(first, message, code, ...)
   if not first and type(message) == "string" and code then
-    failure.of_code(code, "%s", message)
+    failure.of_code(code, message)
   end
   return first, message, code, ...
 end
@@ -71,13 +75,13 @@ function failure.call(f, ...)
 end
 
 function failure.no_key(key)
-  failure.raise(failure.NOT_FOUND, "no key '%s'", key)
+  failure.of_code("not_found", ("no key '%s'"):format(key))
 end
 
 local function checked_key(key, first, message, code, ...)
   if not first and type(message) == "string" and code then
     if code == "not_found" then failure.no_key(key) end
-    failure.of_code(code, "key '%s': %s", key, message)
+    failure.of_code(code, ("key '%s': %s"):format(key, message))
   end
   return first, message, code, ...
 end

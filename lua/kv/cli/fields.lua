@@ -63,12 +63,16 @@ local function what_to_do(given)
   return what or "get"
 end
 
+local function nothing_there(given)
+  failure.of_code("not_found", ("key '%s' has no '%s'"):format(given.key, given.path))
+end
+
 local actions = {}
 
 function actions.get(ns, given, call)
   local value = call(ns.json_get, ns, given.key, given.path)
   if value == nil then
-    failure.raise(failure.NOT_FOUND, "key '%s' has no '%s'", given.key, given.path)
+    nothing_there(given)
   end
   output.json(kv.encode(value), true)
 end
@@ -88,7 +92,7 @@ end
 
 function actions.remove(ns, given, call)
   if not call(ns.json_remove, ns, given.key, given.path) then
-    failure.raise(failure.NOT_FOUND, "key '%s' has no '%s'", given.key, given.path)
+    nothing_there(given)
   end
 end
 

@@ -130,7 +130,7 @@ function files.copy_out(stream)
     while true do
       local chunk, message, code = stream:read()
       if not chunk then
-        if message then failure.of_code(code, "%s", message) end
+        if message then failure.of_code(code, message) end
         return
       end
       output.write(chunk)

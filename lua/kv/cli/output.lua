@@ -40,9 +40,9 @@ function output.note(text, ...)
   say("name", select("#", ...) > 0 and text:format(...) or text)
 end
 
--- Why a command did not succeed.
-function output.complain(text)
-  say("error", text)
+-- Why a command did not succeed. code: one of kv's, or nil.
+function output.complain(text, code)
+  say("error", code and ("%s (%s)"):format(text, code) or text)
 end
 
 -- Colours --------------------------------------------------------------------------------------

@@ -35,11 +35,11 @@ function session.store(how)
     opened, message, code = failure.try(kv.open, path, { create = false, readonly = true })
   end
   if code == "not_found" then
-    failure.raise(failure.NOT_FOUND, "no store at %s (kv init and kv set make one)", path)
+    failure.of_code(code, ("no store at %s; kv init and kv set make one"):format(path))
   end
   if not opened then
     if not message:find(path, 1, true) then message = ("%s: %s"):format(path, message) end
-    failure.of_code(code, "%s", message)
+    failure.of_code(code, message)
   end
   store = opened
   local report = store:stats().report
@@ -54,9 +54,9 @@ function session.namespace(name, how)
     failure.try(opened.namespace, opened, name, { create = how == "create" })
   if ns then return ns end
   if code == "not_found" then
-    failure.raise(failure.NOT_FOUND, "no namespace '%s' in %s (kv init makes one)", name, path)
+    message = ("no namespace '%s' in %s; kv init makes one"):format(name, path)
   end
-  failure.of_code(code, "%s", message)
+  failure.of_code(code, message)
 end
 
 function session.path()
