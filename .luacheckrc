@@ -13,3 +13,4 @@ files["examples/embed/script.lua"] = { globals = { "STORE" } }
 files["examples/love"].std = "luajit+love"
 files["examples/haproxy"] = { std = "lua53", globals = { "core" } }
 files["examples/neovim"] = { std = "luajit", globals = { "vim" } }
+files["examples/openresty"].std = "ngx_lua"
