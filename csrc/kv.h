@@ -17,8 +17,9 @@
  * again for another thread: both handles share one mapping. Bytes handed out by a call (kv_record)
  * live until the next call on the same kv_ns, or until it is closed.
  *   - Times are milliseconds since 1970-01-01 UTC; durations are milliseconds.
- *   - After fork() a handle made before it fails with KV_EBUSY in the child: open the store again
- * there.
+ *   - After fork() a handle made before it works in the child too: its next call attaches the child
+ * to the store. Never is a lock or a file position shared. A store in memory stays with the parent:
+ * KV_EBUSY.
  *
  * Caveats
  *   - Never copy, edit or truncate the files of a live store: kv_backup() makes a copy that opens

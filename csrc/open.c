@@ -193,7 +193,8 @@ static void db_release(kv_db *s)
 {
     kv_db **link;
 
-    if (--s->refs != 0)
+    /* The parent's: this process has a copy of its memory, and no part in it. */
+    if (kv_guard_forked(&s->guard) || --s->refs != 0)
         return;
     for (link = &registry; *link != NULL; link = &(*link)->next)
         if (*link == s) {
@@ -285,7 +286,8 @@ int kv_open(const char *path, const kv_options *opts, kv **out)
     return kv_open_new(path, opts, 1, 1, out);
 }
 
-/* The handle's store in another index: what its namespaces have learnt belongs to the old one. */
+/* The handle's store anew, in another index or in a process forked since: what its namespaces have
+ * learnt belongs to the old one. */
 static int move_over(kv *h)
 {
     kv_db *old = h->s, *s, **past;
@@ -333,9 +335,8 @@ int kv_reenter(kv *h)
     int e = KV_OK;
 
     while (e == KV_OK && !kv_fresh(h)) {
-        if (kv_guard_forked(&h->s->guard))
-            return kv_fail(KV_EBUSY, "%s was opened before fork(): open it again in this process",
-                           kv_dir_path(h->s->dir));
+        if (kv_guard_forked(&h->s->guard) && kv_dir_in_memory(h->s->dir))
+            return kv_fail(KV_EBUSY, "a store in memory stays with the process that made it");
         e = move_over(h);
     }
     return e;
@@ -354,12 +355,8 @@ void kv_close(kv *h)
         return;
     s = h->s;
     kv_scratch_free(&h->scratch);
-    if (kv_guard_forked(&s->guard)) {
-        free(h->past);
-        free(h); /* the rest is the parent's */
-        return;
-    }
-    if (!s->readonly && !h->readonly && h->sync != KV_SYNC_NONE && kv_enter(h) == KV_OK)
+    if (!kv_guard_forked(&s->guard) && !s->readonly && !h->readonly && h->sync != KV_SYNC_NONE &&
+        kv_enter(h) == KV_OK)
         (void)kv_sync_to(h, kv_load(&h->s->log.w[KV_LOG_TAIL]));
     kv_process_lock();
     db_release(h->s);

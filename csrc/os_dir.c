@@ -270,6 +270,20 @@ static int sync_parent(const char *path)
     return e;
 }
 
+/* What root makes belongs to whom its parent belongs to, as it would had that user made it: a
+ * server that opens a store before it changes to that user finds it its own afterwards. */
+static void inherit_owner(const char *path)
+{
+    struct stat st;
+    int fd;
+
+    if (geteuid() != 0 || (fd = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)) < 0)
+        return;
+    if (fstatat(fd, "..", &st, 0) == 0 && !(st.st_mode & S_IWOTH) && st.st_uid != 0)
+        (void)!fchown(fd, st.st_uid, st.st_gid);
+    close(fd);
+}
+
 /* mkdir -p. path is written to on the way and left as it was. EEXIST: it was there. */
 static int make_path(char *path, mode_t mode)
 {
@@ -283,7 +297,10 @@ static int make_path(char *path, mode_t mode)
         if (e == 0 || e == EEXIST)
             KV_CALL(e, 0, mkdir(path, mode) != 0);
     }
-    return e ? e : sync_parent(path);
+    if (e != 0)
+        return e;
+    inherit_owner(path);
+    return sync_parent(path);
 }
 
 /* Without trailing and doubled slashes, so that the last name is behind the last slash. */
@@ -319,13 +336,10 @@ static int check_owner(const char *path, const struct stat *st, uid_t me)
 
 /* What new files get. A directory that was there says who may use the store; one open to everyone
  * (like /tmp) says nothing. */
-static void follow_directory(kv_dir *d, const struct stat *st, uid_t me)
+static void follow_directory(kv_dir *d, const struct stat *st)
 {
     if (!(st->st_mode & S_IWOTH))
         d->file_mode = (st->st_mode & RW_BITS) | OWNER_BITS;
-    d->uid = st->st_uid;
-    d->gid = st->st_gid;
-    d->owned = st->st_uid != me || st->st_gid != getegid();
 }
 
 static int open_directory(kv_dir *d, const kv_dir_options *o, int *made)
@@ -356,8 +370,11 @@ static int open_directory(kv_dir *d, const kv_dir_options *o, int *made)
         return r;
     d->id[0] = (uint64_t)st.st_dev;
     d->id[1] = (uint64_t)st.st_ino;
+    d->uid = st.st_uid;
+    d->gid = st.st_gid;
+    d->owned = st.st_uid != me || st.st_gid != getegid();
     if (!*made)
-        follow_directory(d, &st, me);
+        follow_directory(d, &st);
     else
         KV_CALL(e, kv_seam("fchmod", d->path), fchmod(d->fd, directory_mode(d->file_mode)) != 0);
     if (e != 0 && e != EPERM)

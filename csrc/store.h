@@ -140,7 +140,8 @@ static inline int kv_superseded(const kv_db *s)
 
 /* ---- open.c --------------------------------------------------------------------------- */
 
-/* Every call begins here: KV_EBUSY in a forked child. It may replace h->s. */
+/* Every call begins here: it may replace h->s, and does so in a forked child (KV_EBUSY for a store
+ * in memory). */
 static inline int kv_enter(kv *h);
 static inline int kv_fresh(const kv *h); /* kv_enter would do nothing */
 int kv_reenter(kv *h);

@@ -52,6 +52,11 @@ luarocks|luarocks
 pkg-config|pkgconf
 love|love
 haproxy|haproxy
+nginx|nginx
+/usr/lib/nginx/modules/ngx_http_lua_module.so|libnginx-mod-http-lua
+/usr/share/lua/5.1/resty/core.lua|lua-resty-core
+wrk|wrk
+pgrep|procps
 nvim|neovim
 curl|curl
 socket:lua5.4|lua-socket"

@@ -685,6 +685,14 @@ static void other_users(void)
     CHECK(make_in(at("theirs"), &usual, "by_root", NULL) == KV_OK);
     CHECK(stat(at("theirs/by_root"), &st) == 0);
     CHECK(st.st_uid == NOBODY && st.st_gid == NOBODY && (st.st_mode & 07777) == 0660);
+    /* So is a store that root makes there, with all that lies between. */
+    CHECK(make_in(at("theirs/below/store"), &usual, "by_root", NULL) == KV_OK);
+    CHECK(stat(at("theirs/below"), &st) == 0 && st.st_uid == NOBODY && st.st_gid == NOBODY);
+    CHECK(stat(at("theirs/below/store"), &st) == 0 && st.st_uid == NOBODY);
+    CHECK(stat(at("theirs/below/store/by_root"), &st) == 0 && st.st_uid == NOBODY);
+    /* What lies in a directory open to everyone is root's own. */
+    CHECK(make_in(at("sticky/store"), &usual, "by_root", NULL) == KV_OK);
+    CHECK(stat(at("sticky/store/by_root"), &st) == 0 && st.st_uid == 0);
     CHECK(in_child(as_nobody, NULL) == 0);
 }
 

@@ -1657,8 +1657,8 @@ static void two_handles(void)
 static void processes(void)
 {
     char path[400];
-    kv *h, *other = NULL;
-    kv_ns *ns, *none = NULL;
+    kv *h, *other = NULL, *memory;
+    kv_ns *ns, *none = NULL, *mine;
     kv_options o;
     int status = 0, thread;
     pid_t child;
@@ -1670,6 +1670,9 @@ static void processes(void)
         h = open_at(path, &o);
         ns = space_of(h, "p");
         CHECK(put(ns, "k", "parent") == KV_OK);
+        memory = open_at(":memory:", &o);
+        mine = space_of(memory, "m");
+        CHECK(put(mine, "k", "parent") == KV_OK);
         child = fork();
         if (child == 0) {
             kv_value v = text("child");
@@ -1677,20 +1680,25 @@ static void processes(void)
             uint64_t n;
 
             check_failures = 0;
-            CHECK(kv_get(ns, "k", 1, &r) == KV_EBUSY);
-            CHECK(kv_put(ns, "k", 1, &v, NULL, NULL, NULL) == KV_EBUSY);
-            CHECK(kv_delete(ns, "k", 1, NULL, NULL, NULL) == KV_EBUSY);
-            CHECK(kv_namespace(h, "q", 1, NULL, 0, 1, &none) == KV_EBUSY);
-            CHECK(kv_count(ns, NULL, &n) == KV_EBUSY);
-            CHECK(kv_sync(h) == KV_EBUSY && kv_tick(h, 1, &n) == KV_EBUSY);
-            CHECK(kv_check(h) == KV_EBUSY && kv_drop(h, "p", 1, &n) == KV_EBUSY);
-            CHECK(kv_backup(h, "x", &n) == KV_EBUSY);
-            /* Opened anew it is shared with the parent. */
+            /* The parent's handle is the child's as well. */
+            CHECK(kv_get(ns, "k", 1, &r) == KV_OK && is(ns, "k", "parent"));
+            CHECK(put(ns, "more", "of the child") == KV_OK);
+            CHECK(kv_count(ns, NULL, &n) == KV_OK && n == 2);
+            CHECK(kv_namespace(h, "q", 1, NULL, 0, 1, &none) == KV_OK);
+            kv_ns_close(none);
+            CHECK(kv_sync(h) == KV_OK && kv_tick(h, 1, &n) == KV_OK && kv_check(h) == KV_OK);
+            /* And so is one of its own. */
             CHECK(kv_open(path, &o, &other) == KV_OK);
             none = space_of(other, "p");
             CHECK(is(none, "k", "parent") && put(none, "k", "child") == KV_OK);
+            CHECK(is(ns, "k", "child"));
             kv_ns_close(none);
             kv_close(other);
+            /* What is private stays so. */
+            CHECK(kv_get(mine, "k", 1, &r) == KV_EBUSY);
+            CHECK(kv_put(mine, "k", 1, &v, NULL, NULL, NULL) == KV_EBUSY);
+            kv_ns_close(mine);
+            kv_close(memory);
             kv_ns_close(ns);
             kv_close(h);
             _exit(check_failures ? 1 : 0); /* the parent's leaks are not the child's */
@@ -1698,6 +1706,10 @@ static void processes(void)
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
         CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
         CHECK(is(ns, "k", "child") && put(ns, "k", "again") == KV_OK && sound(h));
+        CHECK(is(ns, "more", "of the child"));
+        CHECK(is(mine, "k", "parent") && put(mine, "k", "again") == KV_OK);
+        kv_ns_close(mine);
+        kv_close(memory);
         kv_ns_close(ns);
         kv_close(h);
         child = fork();

@@ -4,7 +4,7 @@ cd "$(dirname "$0")/../.."
 root=$(pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/kv-host.XXXXXX")
 started= # processes to end, by id
-trap 'for p in $started; do kill -9 "$p" 2>/dev/null || :; done; rm -rf "$work"' EXIT
+trap 'kill $started 2>/dev/null && sleep 0.5 || :; kill -9 $started 2>/dev/null || :; rm -rf "$work"' EXIT
 cases=0
 
 # check WHAT COMMAND...: one case.
@@ -29,10 +29,10 @@ free_port() {
 
 # Until somebody listens there, 10 s at most.
 wait_for() {
-    n=0
+    tries=0
     until curl -s -o /dev/null "http://127.0.0.1:$1/"; do
-        n=$((n + 1))
-        [ $n -lt 100 ] || { echo "nobody listens at $1" >&2 && exit 1; }
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || { echo "nobody listens at $1" >&2 && exit 1; }
         sleep 0.1
     done
 }

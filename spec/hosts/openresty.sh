@@ -1,0 +1,135 @@
+#!/bin/sh
+# The real nginx with the Lua module and examples/openresty: counters and limits are exact across
+# workers, and reloads, killed workers and an upgrade of the binary lose nothing and fail no request.
+# RELOADS, KILLS and SECONDS say how much of it.
+. "$(dirname "$0")/lib.sh"
+
+export LUA_PATH="$root/lua/?.lua;$root/lua/?/init.lua;;" LUA_CPATH="$root/build/luajit/?.so;;"
+export KV_DIR="$work/data"
+reloads=${RELOADS:-200} kills=${KILLS:-50}
+port=$(free_port)
+url=http://127.0.0.1:$port
+prefix=$work/nginx
+mkdir -p "$prefix/logs" "$prefix/tmp" "$KV_DIR"
+# Workers of a master that is root are another user's; what it opens for them must be theirs.
+[ "$(id -u)" != 0 ] || { chmod 755 "$work" && chown nobody: "$KV_DIR"; }
+cp -r examples/openresty/lua "$prefix/lua"
+
+start() { # WORKERS
+    sed -e "s/127.0.0.1:8088/127.0.0.1:$port/" -e "s/^worker_processes .*/worker_processes $1;/" \
+        examples/openresty/nginx.conf >"$prefix/nginx.conf"
+    "$(command -v nginx)" -p "$prefix" -c nginx.conf -e logs/error.log
+    wait_for "$port"
+    started="$started $(master)"
+}
+master() { cat "$prefix/logs/nginx.pid"; }
+workers() { pgrep -P "$(master)" || :; }
+stop() {
+    pid=$(master)
+    kill -QUIT "$pid"
+    tries=0
+    while kill -0 "$pid" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ $tries -lt 200 ] || { echo 'nginx does not stop' >&2 && exit 1; }
+        sleep 0.05
+    done
+}
+get() { curl -s "$url$1"; }
+# ask PATH N: how many of N got through, four at a time
+ask() { seq "$2" | xargs -P 4 -I {} curl -s -o /dev/null -w '%{http_code}\n' "$url$1" | grep -c '^200$' || :; }
+# under load: requests that wrk counted, those that failed
+# A worker that leaves closes connections that are kept alive, in every nginx: a new one each time.
+load() { wrk -t 2 -c 16 -d "$1" -H 'Connection: close' "$url$2" >"$work/wrk" 2>&1; }
+requests() { awk '/ requests in /{ print $1 }' "$work/wrk"; }
+failed() { awk '/Non-2xx/{ n += $NF } /Socket errors/{ gsub(",", ""); n += $4 + $6 + $8 + $10 } END { print n + 0 }' "$work/wrk"; }
+count() { lua5.4 -e 'package.path, package.cpath = os.getenv "LUA_PATH", "'"$root"'/build/lua5.4/?.so"
+    print(require "kv".open("'"$KV_DIR"'/data.kv"):namespace "counters":get "'"$1"'" or 0)'; }
+
+for n in 2 4; do
+    start $n
+    check "$n workers" same "$(workers | wc -l)" $n
+    load 3s "/count?name=exact$n"
+    check "$n workers: nothing failed" same "$(failed)" 0
+    # wrk leaves requests behind that it no longer counts, one a connection at the most.
+    sleep 0.2
+    counted=$(get "/count?name=exact$n")
+    check "$n workers: every request counted once" test $((counted - 1 - $(requests))) -ge 0 -a $((counted - 1 - $(requests))) -le 16
+    check "$n workers: exact" same "$(ask "/count?name=few$n" 400; get "/count?name=few$n")" "$(printf '400\n401')"
+    check "$n workers: 100 in a window" same "$(ask "/window?key=w$n" 150)" 100
+    check "$n workers: a bucket of 20" sh -c '[ "$0" -ge 20 ] && [ "$0" -le 60 ]' "$(ask "/bucket?key=b$n" 80)"
+    check "$n workers: a flag" same "$(curl -s -X PUT -d true "$url/flag?name=f$n")" true
+    for _ in 1 2 3 4 5 6 7 8; do check "$n workers: all see it" same "$(get "/flag?name=f$n")" true; done
+    visits=$(for _ in 1 2 3 4 5; do curl -s -b "$work/jar" -c "$work/jar" "$url/session"; done | tail -n 1)
+    check "$n workers: a session" same "$visits" 5
+    rm -f "$work/jar"
+    before=$(count origin)
+    seq 40 | xargs -P 8 -I {} curl -s -o /dev/null "$url/page/p$n?ttl=60"
+    check "$n workers: a page is made once" same "$(($(count origin) - before))" 1
+    stop
+done
+
+# Reloads under load. What is mapped and open afterwards is what was before, within a little.
+start 2
+get "/count?name=reload" >"$work/first"
+load 2s "/count?name=warm"
+descriptors() { ls "/proc/$(master)/fd" | wc -l; }
+mappings() { wc -l <"/proc/$(master)/maps"; }
+kill -HUP "$(master)" && sleep 1
+fd=$(descriptors) maps=$(mappings)
+load $((reloads / 20 + 2))s "/count?name=reload" &
+loader=$!
+n=0
+while [ $n -lt "$reloads" ]; do
+    kill -HUP "$(master)"
+    sleep 0.05
+    n=$((n + 1))
+done
+wait $loader
+check 'reloads: nothing failed' same "$(failed)" 0
+sleep 6
+counted=$(get "/count?name=reload")
+lag=$((counted - 2 - $(requests)))
+check "reloads: nothing lost or counted twice ($lag)" test $lag -ge 0 -a $lag -le 32
+check "reloads: descriptors $fd, now $(descriptors)" test "$(descriptors)" -le $((fd + 4))
+check "reloads: mappings $maps, now $(mappings)" test "$(mappings)" -le $((maps + 16))
+
+# Workers killed under load: the requests they had in hand fail, and none else; what was answered is
+# counted.
+load $((kills / 8 + 2))s "/count?name=killed" &
+loader=$!
+n=0
+while [ $n -lt "$kills" ]; do
+    pid=$(workers | head -n 1)
+    [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || :
+    sleep 0.1
+    n=$((n + 1))
+done
+wait $loader
+counted=$(get "/count?name=killed")
+check "killed workers: $counted counted of $(requests) answered" test "$counted" -gt "$(($(requests) - $(failed)))"
+check 'killed workers: at most what they had in hand' test "$(failed)" -le $((kills * 16))
+check 'killed workers: the store is whole' same "$(lua5.4 -e '
+  package.path, package.cpath = os.getenv "LUA_PATH", "'"$root"'/build/lua5.4/?.so"
+  print((require "kv".open("'"$KV_DIR"'/data.kv"):check()))')" true
+
+# Another binary takes over while requests come in.
+load 6s "/count?name=upgrade" &
+loader=$!
+sleep 1
+old=$(master)
+kill -USR2 "$old"
+sleep 1.5
+check 'upgrade: a new master' test "$(master)" != "$old"
+started="$started $(master)"
+kill -QUIT "$old"
+wait $loader
+check 'upgrade: nothing failed' same "$(failed)" 0
+lag=$(($(get "/count?name=upgrade") - 1 - $(requests)))
+check "upgrade: nothing lost ($lag)" test $lag -ge 0 -a $lag -le 32
+last=$(get "/count?name=stays")
+stop
+start 2
+check 'a full stop and start' same "$(get "/count?name=stays")" $((last + 1))
+stop
+check 'nothing in the log' sh -c '! grep -E "\[(alert|crit|emerg|error)\]" "$0" | grep -v "exited on signal 9" | grep .' "$prefix/logs/error.log"
+finish
