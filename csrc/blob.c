@@ -24,7 +24,7 @@
 #define BIG_CHUNKS 16u /* buffered at a time when the whole value is at hand: a third faster */
 
 static const char magic[8] = {'k', 'v', 'b', 'l', 'o', 'b', '\r', '\n'};
-static const char prefix[] = "blob.";
+static const char prefix[] = "blob.", part_prefix[] = "part.";
 
 typedef struct header {
     char magic[8];
@@ -37,6 +37,7 @@ typedef struct header {
 KV_STATIC_ASSERT(sizeof(header) == KV_BLOB_HEAD, header_size);
 KV_STATIC_ASSERT(offsetof(header, crc) == 12 && offsetof(header, store_id) == 24, header_fields);
 KV_STATIC_ASSERT(sizeof prefix + ID_DIGITS <= KV_BLOB_NAME, name_fits);
+KV_STATIC_ASSERT(sizeof prefix == sizeof part_prefix, part_name_fits);
 
 static uint64_t chunk_offset(uint64_t index)
 {
@@ -66,6 +67,16 @@ static uint32_t chunk_crc(uint64_t store_id, uint64_t id, uint64_t index, const 
 void kv_blob_name(uint64_t id, char name[KV_BLOB_NAME])
 {
     snprintf(name, KV_BLOB_NAME, "%s%016llx", prefix, (unsigned long long)id);
+}
+
+static void part_name(uint64_t id, char name[KV_BLOB_NAME])
+{
+    snprintf(name, KV_BLOB_NAME, "%s%016llx", part_prefix, (unsigned long long)id);
+}
+
+int kv_blob_is_part(const char *name)
+{
+    return strncmp(name, part_prefix, sizeof part_prefix - 1) == 0;
 }
 
 /* Only what kv_blob_name writes: no capitals, no other length, so that a name stands for one id and
@@ -101,7 +112,8 @@ int kv_blob_unlink(kv_dir *d, uint64_t id)
 
 /* ---- writing ---- */
 
-static int begin(kv_dir *d, uint64_t store_id, uint64_t id, size_t chunks, kv_blob_writer *w)
+static int begin(kv_dir *d, uint64_t store_id, uint64_t id, int part, size_t chunks,
+                 kv_blob_writer *w)
 {
     char name[KV_BLOB_NAME];
     header h;
@@ -112,11 +124,15 @@ static int begin(kv_dir *d, uint64_t store_id, uint64_t id, size_t chunks, kv_bl
     w->dir = d;
     w->store_id = store_id;
     w->id = id;
+    w->part = part;
     w->room = KV_BLOB_HEAD + chunks * STEP;
     w->buffer = malloc(w->room);
     if (!w->buffer)
         return kv_fail(KV_ENOMEM, "no memory for a large value");
-    kv_blob_name(id, name);
+    if (part)
+        part_name(id, name);
+    else
+        kv_blob_name(id, name);
     r = kv_file_open(d, name, KV_FILE_CREATE, &w->fd);
     if (r != KV_OK) {
         free(w->buffer);
@@ -180,7 +196,7 @@ static int writable(kv_blob_writer *w)
 
 int kv_blob_create(kv_dir *d, uint64_t store_id, uint64_t id, kv_blob_writer *w)
 {
-    return begin(d, store_id, id, 1, w);
+    return begin(d, store_id, id, 1, 1, w);
 }
 
 int kv_blob_append(kv_blob_writer *w, const void *data, size_t n)
@@ -211,6 +227,7 @@ int kv_blob_append(kv_blob_writer *w, const void *data, size_t n)
 
 int kv_blob_finish(kv_blob_writer *w, uint64_t *size)
 {
+    char from[KV_BLOB_NAME], to[KV_BLOB_NAME];
     int r = writable(w);
 
     if (r == KV_OK && w->filled > 0)
@@ -219,6 +236,12 @@ int kv_blob_finish(kv_blob_writer *w, uint64_t *size)
         r = flush(w);
     if (r == KV_OK && !KV_IS_BUG(20))
         r = kv_file_sync_all(w->fd);
+    if (r == KV_OK && w->part) {
+        part_name(w->id, from);
+        kv_blob_name(w->id, to);
+        r = kv_file_rename(w->dir, from, to);
+        w->part = r != KV_OK;
+    }
     if (r == KV_OK)
         r = kv_dir_sync(w->dir);
     if (r != KV_OK) {
@@ -233,10 +256,15 @@ int kv_blob_finish(kv_blob_writer *w, uint64_t *size)
 
 int kv_blob_abort(kv_blob_writer *w)
 {
+    char name[KV_BLOB_NAME];
+
     if (w->fd < 0)
         return KV_OK;
     release(w);
-    return kv_blob_unlink(w->dir, w->id);
+    if (!w->part)
+        return kv_blob_unlink(w->dir, w->id);
+    part_name(w->id, name);
+    return kv_file_unlink(w->dir, name);
 }
 
 void kv_blob_forget(kv_blob_writer *w)
@@ -253,7 +281,7 @@ int kv_blob_write(kv_dir *d, uint64_t store_id, uint64_t id, const void *data, s
 
     if (n > KV_MAX_VALUE_CAP)
         return kv_fail(KV_ETOOBIG, "a value of more than %u bytes", KV_MAX_VALUE_CAP);
-    r = begin(d, store_id, id, chunks < BIG_CHUNKS ? chunks : BIG_CHUNKS, &w);
+    r = begin(d, store_id, id, 0, chunks < BIG_CHUNKS ? chunks : BIG_CHUNKS, &w);
     if (r != KV_OK)
         return r;
     r = kv_file_allocate(w.fd, 0, kv_blob_file_size(n));

@@ -41,6 +41,9 @@ static inline uint64_t kv_blob_file_size(uint64_t size)
 void kv_blob_name(uint64_t id, char name[KV_BLOB_NAME]);
 /* 1 and *id when it is the name of a blob file, else 0. */
 int kv_blob_parse_name(const char *name, uint64_t *id);
+/* Whether it is the name of a file that kv_blob_create began and whose writer has not ended: what a
+ * death leaves of it is told from a value's file without knowing what is referred to. */
+int kv_blob_is_part(const char *name);
 
 typedef struct kv_blob_writer {
     kv_dir *dir; /* must outlive it */
@@ -50,11 +53,12 @@ typedef struct kv_blob_writer {
     size_t used, room; /* bytes of it */
     uint64_t flushed;  /* bytes in the file */
     uint32_t filled;   /* bytes of the last chunk */
+    int part;          /* the file has not its own name yet */
     int fd;            /* -1: ended */
     int failed;        /* the code of the first failure; only aborting helps then */
 } kv_blob_writer;
 
-/* Begins a new file; it must not exist. On failure there is nothing to abort or finish. */
+/* Begins a new file, under the name of a part until it is finished; id: one that was never used. On failure there is nothing to abort or finish. */
 int kv_blob_create(kv_dir *d, uint64_t store_id, uint64_t id, kv_blob_writer *w);
 /* KV_ETOOBIG: over KV_MAX_VALUE_CAP bytes in all. After any failure only kv_blob_abort helps. */
 int kv_blob_append(kv_blob_writer *w, const void *data, size_t n);

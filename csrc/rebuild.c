@@ -61,6 +61,16 @@ static int swept(void *arg, const char *name)
     return 0;
 }
 
+/* What a death left of a value that was being written in pieces. */
+static int sweep_part(void *arg, const char *name)
+{
+    kv_db *s = arg;
+
+    if (kv_blob_is_part(name))
+        (void)kv_file_unlink(s->dir, name);
+    return 0;
+}
+
 typedef struct blob_list {
     kv_db *s;
     uint64_t *ids;
@@ -422,6 +432,7 @@ static int replay(kv_db *s, const kv_options *o)
 void kv_attached_alone(kv_db *s, int sweep)
 {
     set_clock(s);
+    (void)kv_dir_list(s->dir, sweep_part, s);
     /* Blobs only where the index is complete: a dead writer's last record may not be in it yet. */
     if (sweep) {
         kv_store(kv_st(s, KV_ST_LOST), 0);
@@ -535,6 +546,8 @@ int kv_rebuild(kv_db *s, const kv_options *o, int alone)
         kv_store(kv_st(s, KV_ST_USERS), 1);
         kv_share_publish(s);
         sweep_up(s, alone);
+        if (alone)
+            (void)kv_dir_list(s->dir, sweep_part, s);
     }
     while (n-- > 0)
         kv_lock_release(locks[n]);

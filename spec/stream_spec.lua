@@ -48,7 +48,7 @@ local function blobs(path)
   local n = 0
   local pipe = io.popen("ls " .. helper.quote(path))
   for name in pipe:lines() do
-    if name:find "^blob%." then n = n + 1 end
+    if name:find "^blob%." or name:find "^part%." then n = n + 1 end
   end
   pipe:close()
   return n
