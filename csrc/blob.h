@@ -58,7 +58,8 @@ typedef struct kv_blob_writer {
     int failed;        /* the code of the first failure; only aborting helps then */
 } kv_blob_writer;
 
-/* Begins a new file, under the name of a part until it is finished; id: one that was never used. On failure there is nothing to abort or finish. */
+/* Begins a new file, under the name of a part until it is finished; id: one that was never used. On
+ * failure there is nothing to abort or finish. */
 int kv_blob_create(kv_dir *d, uint64_t store_id, uint64_t id, kv_blob_writer *w);
 /* KV_ETOOBIG: over KV_MAX_VALUE_CAP bytes in all. After any failure only kv_blob_abort helps. */
 int kv_blob_append(kv_blob_writer *w, const void *data, size_t n);

@@ -63,8 +63,8 @@ const char *kv_json_strerror(int code);
 int kv_json_check(const char *text, size_t len, kv_json_error *err);
 
 /*
- * The same for the value that a text begins with: *span is where it ends, whatever follows. A number
- * that the text ends with may be the beginning of a longer one.
+ * The same for the value that a text begins with: *span is where it ends, whatever follows. A
+ * number that the text ends with may be the beginning of a longer one.
  */
 int kv_json_span(const char *text, size_t len, size_t *span, kv_json_error *err);
 

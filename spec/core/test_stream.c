@@ -246,7 +246,7 @@ static void test_documents(void)
 static void test_limits(void)
 {
     kv_options o;
-    kv_ns *ns;
+    kv_ns *ns = NULL;
     kv_writer *w;
     kv *h = NULL;
     int i;
