@@ -467,21 +467,25 @@ int kv_region_copy(kv_region *to, kv_region *from)
 {
     const size_t word = offsetof(kv_head, hash);
     kv_head *h = to->head;
-    uint64_t ready[8], place[8][KV_LEVELS];
+    uint64_t ready[8], place[8][KV_LEVELS], nodes[KV_SPACES];
     int s, level;
 
-    for (s = 0; s < KV_SPACES; s++)
-        if (kv_load(&from->head->ready[s]) > kv_load(&to->limit[s]) || kv_region_behind(from))
+    /* The helper may make more of them at any moment; what is in use stays below `ready`. */
+    for (s = 0; s < KV_SPACES; s++) {
+        nodes[s] = kv_load(&to->limit[s]);
+        if (kv_load(&from->head->ready[s]) > nodes[s] || kv_region_behind(from))
             return 0;
+        if (kv_load(&from->limit[s]) < nodes[s])
+            nodes[s] = kv_load(&from->limit[s]);
+    }
     memcpy(ready, h->ready, sizeof ready);
     memcpy(place, h->place, sizeof place);
     memcpy((char *)h + word, (const char *)from->head + word, sizeof *h - word);
     memcpy(h->ready, ready, sizeof ready);
     memcpy(h->place, place, sizeof place);
     for (s = 0; s < KV_SPACES; s++)
-        for (level = 0; level_start(s, level) < kv_load(&from->limit[s]); level++) {
-            uint64_t n = level_nodes(s, level),
-                     left = kv_load(&from->limit[s]) - level_start(s, level);
+        for (level = 0; level_start(s, level) < nodes[s]; level++) {
+            uint64_t n = level_nodes(s, level), left = nodes[s] - level_start(s, level);
 
             memcpy(to->level[s][level], from->level[s][level],
                    (n < left ? n : left) * space_size[s]);
