@@ -1,6 +1,6 @@
 # kv: build, test, measure, install.
 #
-#   make          the module for every Lua in LUAS       make run    a guided tour on real data
+#   make          the module for every Lua in LUAS       make run    a guided tour on real data, or EXAMPLE=flow
 #   make test     everything that must hold, < 10 min     make check  lint, test, sanitizers, valgrind
 #   make bench    against a Lua table, LMDB and SQLite    make help   every target and variable
 #
@@ -14,6 +14,7 @@ LUA         ?= lua5.4
 LUA_VERSION ?= 5.4
 PREFIX      ?= /usr/local
 JOBS        ?= 2
+EXAMPLE     ?= tour
 
 CC       ?= cc
 CLANG    ?= clang
@@ -47,7 +48,7 @@ include mk/bench.mk
 run: | deps-run
 	@$(MAKE) --no-print-directory -s build/$(notdir $(LUA))/kv/core.so
 	@LUA_PATH="./lua/?.lua;./lua/?/init.lua;$$LUA_PATH;;" \
-	  LUA_CPATH="./build/$(notdir $(LUA))/?.so;$$LUA_CPATH;;" $(LUA) examples/tour/main.lua
+	  LUA_CPATH="./build/$(notdir $(LUA))/?.so;$$LUA_CPATH;;" $(LUA) examples/$(EXAMPLE)/main.lua
 
 # The version is said once, in kv.h.
 VERSION := $(shell sed -n 's/^.define KV_VERSION *"\(.*\)"/\1/p' csrc/kv.h)
@@ -86,7 +87,7 @@ deps-%:
 
 help:
 	@echo "all         build/<lua>/kv/core.so for LUAS=\"$(LUAS)\""
-	@echo "run         the tour: a store with 13,000 real records (LUA=$(LUA))"
+	@echo "run         the tour: a store with 13,000 real records (LUA=$(LUA)); EXAMPLE=flow: a flow runner"
 	@echo "test        C tests under ASan and UBSan, then the specs on every Lua; last line: N passed, N failed"
 	@echo "check       lint, test, asan, tsan, valgrind, fuzz"
 	@echo "asan        the specs on an ASan build        tsan      C tests of threads under TSan"
