@@ -3,6 +3,7 @@ max_line_length = 100
 codes = true
 exclude_files = { "build", "lua_modules" }
 
+files["lua/kv"] = { read_globals = { "loadstring" } }
 files["lua/kv/ffi.lua"].std = "luajit"
 files["spec"].std = "max+busted"
 files["spec/**/*_spec.lua"].std = "max+busted"
@@ -14,3 +15,6 @@ files["examples/love"].std = "luajit+love"
 files["examples/haproxy"] = { std = "lua53", globals = { "core" } }
 files["examples/neovim"] = { std = "luajit", globals = { "vim" } }
 files["examples/openresty"].std = "ngx_lua"
+files["examples/flow/sandbox.lua"] = { std = "max" }
+files["examples/flow/flow.lua"] = { std = "max" }
+files["examples/flow/nodes"] = { globals = { "kv", "inputs", "services" } }

@@ -59,6 +59,29 @@ static void push_caller(lua_State *L)
     lua_pushliteral(L, "");
 }
 
+#define ROOM_SLOTS 1000 /* several frames of the largest size */
+#define ROOM_CALLS 12
+
+static int nest(lua_State *L)
+{
+    lua_Integer left = lua_tointeger(L, 1);
+
+    if (left == 0)
+        return 0;
+    lua_pushcfunction(L, nest);
+    lua_pushinteger(L, left - 1);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+void kv_lua_headroom(lua_State *L)
+{
+    kv_lua_stack(L, ROOM_SLOTS);
+    lua_pushcfunction(L, nest);
+    lua_pushinteger(L, ROOM_CALLS);
+    lua_call(L, 1, 0);
+}
+
 int kv_lua_error(lua_State *L, const char *format, ...)
 {
     va_list args;

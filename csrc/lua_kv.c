@@ -363,6 +363,12 @@ static int core_raise(lua_State *L)
     return kv_lua_error(L, "%s", lua_tostring(L, 1));
 }
 
+static int core_headroom(lua_State *L)
+{
+    kv_lua_headroom(L);
+    return 0;
+}
+
 static int core_misuse(lua_State *L)
 {
     return kv_lua_misuse_bound(L, lua_tostring(L, 1));
@@ -503,6 +509,7 @@ int luaopen_kv_core(lua_State *L)
                                          {"ready", core_ready},
                                          {"raise", core_raise},
                                          {"misuse", core_misuse},
+                                         {"headroom", core_headroom},
                                          {"check_open", kv_lua_check_open},
                                          {"open_instance", kv_lua_open_instance},
                                          {"expect_store", kv_lua_expect_store},

@@ -202,6 +202,9 @@ void kv_lua_term(lua_State *L); /* lua_term.c: pushes the table kv.core.term */
 /* Raises a message that begins with the position of the program's line that called the module,
  * whether C or Lua of ours lies between. %s, %d as lua_pushfstring. */
 int kv_lua_error(lua_State *L, const char *format, ...);
+/* Raises unless there is room for all that Lua code of ours may take, on the stack and of nested C
+ * calls: Lua's own message for a stack that is full would name the file that code is in. */
+void kv_lua_headroom(lua_State *L);
 /* Takes the Lua function at f for one of init.lua: its directory is where our Lua code is. */
 void kv_lua_own(lua_State *L, int f);
 /* Room for n more values on the stack; raises. */

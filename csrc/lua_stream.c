@@ -353,8 +353,10 @@ int kv_lua_has(lua_State *L, int i, const char *name)
 
 int kv_lua_put_reader(lua_State *L, const kv_lua_call *c)
 {
-    int n = open_writer(L, c, c->arg + 2);
+    int n;
 
+    kv_lua_headroom(L);
+    n = open_writer(L, c, c->arg + 2);
     if (n != 1)
         return n;
     kv_lua_push_part(L, "pump");

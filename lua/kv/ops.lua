@@ -45,12 +45,19 @@ function ops.undefine(name)
   defined[name], methods[name] = nil, nil
 end
 
-local function bound(name, f, ns, t)
-  return function(...)
-    if rawequal((...), t) then core.misuse(name) end
-    return f(ns, ...)
+-- What a bound table gives to code that is not trusted. It may be called with a stack as good as
+-- full, and then what Lua raises names the chunk: hence one whose name is no path, and room for all
+-- that f may need is made sure of first.
+local bound = assert((loadstring or load)([[
+  local core, rawequal = ...
+  return function(name, f, ns, t)
+    return function(...)
+      core.headroom()
+      if rawequal((...), t) then core.misuse(name) end
+      return f(ns, ...)
+    end
   end
-end
+]], "=kv"))(core, rawequal)
 
 local function opening(name, f, ns, t, opener)
   return function(...)

@@ -3,9 +3,20 @@
 -- kv.source - what is read from and written to outside the store: functions in LTN12's manner, and
 -- objects like file handles.
 
+local able = require("kv.core").transfer.able
+
 local source = {}
 
 local error, tostring, type = error, tostring, type
+
+-- Calls what is the program's. When that is a function of C, its error names the chunk it was
+-- called from: not ours, whose name says where we are installed.
+local call = assert((loadstring or load)([[
+  return function(f, ...)
+    local x, y, z = f(...)
+    return x, y, z
+  end
+]], "=kv"))()
 
 local CHUNK = 65536 -- bytes asked for at a time
 
@@ -23,10 +34,17 @@ function source.code(code)
   return codes[code] and code or numbers[code] or "io"
 end
 
+-- An object is not asked how it wants to be read: that would run code in the middle of ours.
+local function text(message)
+  local kind = type(message)
+  if kind == "string" or kind == "number" then return tostring(message) end
+  return "failed with a " .. kind
+end
+
 local function checked(chunk, message, code)
   if chunk == nil then
     if message == nil then return nil end
-    return nil, tostring(message), source.code(code)
+    return nil, text(message), source.code(code)
   end
   if type(chunk) ~= "string" then
     error(("a reader must return strings and then nil, not a %s"):format(type(chunk)), 0)
@@ -38,27 +56,27 @@ end
 -- object is asked for at a time.
 function source.open(from, size)
   if type(from) == "function" then
-    return function() return checked(from()) end
+    return function() return checked(call(from)) end
   end
   size = size or CHUNK
-  return function() return checked(from:read(size)) end
+  return function() return checked(call(from.read, from, size)) end
 end
 
 -- A sink that returns nothing has taken the chunk; LTN12's return 1.
 local function taken(ok, message, code)
   if ok or (ok == nil and message == nil) then return true end
-  return nil, tostring(message or "the sink refused"), source.code(code)
+  return nil, message == nil and "the sink refused" or text(message), source.code(code)
 end
 
 -- Two functions, write(chunk) and finish(), both true, or nil, message, code. After a failure of
 -- the program's own finish is called with the message.
 function source.sink(to)
   if type(to) == "function" then
-    return function(chunk) return taken(to(chunk)) end,
-      function(failure) return taken(to(nil, failure)) end
+    return function(chunk) return taken(call(to, chunk)) end,
+      function(failure) return taken(call(to, nil, failure)) end
   end
-  return function(chunk) return taken(to:write(chunk)) end, function()
-    if to.flush then return taken(to:flush()) end
+  return function(chunk) return taken(call(to.write, to, chunk)) end, function()
+    if able(to, "flush") then return taken(call(to.flush, to)) end
     return true
   end
 end
