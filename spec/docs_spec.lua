@@ -140,6 +140,23 @@ describe("lua/kv/types.lua", function()
 end)
 
 describe("the documents", function()
+  it("say what became of every call and option of the four stores", function()
+    local text = slurp "docs/migrating.md"
+    for word in ([[
+      setAppValue getAppValue deleteAppValue getAllAppValues setGlobalValue getGlobalValue
+      deleteGlobalValue getAllGlobalValues setAppJsonValue incrementAppJsonValue pushAppJsonValue
+      removeAppJsonValue setGlobalJsonValue incrementGlobalJsonValue pushGlobalJsonValue
+      removeGlobalJsonValue ttlInSeconds setIf
+      kv_store put get getWithMetadata list delete expirationTtl expiration metadata text json
+      arrayBuffer stream cacheStatus prefix limit cursor list_complete name DEMO_CACHE
+      kvStore.set kvStore.get kvStore.delete autoCreateInstance instanceId success error exists
+      createdAt updatedAt requestId timestamp expiresAt
+      init set delete-key keys set-bulk delete-bulk export import kv.get kv.set
+    ]]):gmatch "%S+" do
+      assert(text:find(word, 1, true), word)
+    end
+  end)
+
   it("link to what is there", function()
     local pipe = io.popen "ls README.md CHANGELOG.md */README.md docs/*.md"
     for path in pipe:lines() do
@@ -238,7 +255,8 @@ describe("the code of", function()
   local root = pwd:read "*l"
   pwd:close()
 
-  for _, path in ipairs { "README.md", "docs/guide.md", "docs/reference.md" } do
+  for _, path in ipairs { "README.md", "docs/guide.md", "docs/reference.md",
+    "docs/migrating.md" } do
     it(path .. " does what it says", function()
       local code, count = program(path)
       assert(count > 0, "no block is marked <!-- run -->")
