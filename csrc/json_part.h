@@ -56,21 +56,27 @@ static inline uint64_t special8(const byte *p)
            EACH(0x80);
 }
 
+#if KV_JSON_SSE2
+/* Bit i: byte i of the 16 is special. As signed bytes, whatever is not ASCII is below the space
+ * too. */
+static inline unsigned specials16(__m128i x)
+{
+    __m128i quote = _mm_cmpeq_epi8(x, _mm_set1_epi8('"'));
+    __m128i slash = _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'));
+    __m128i low = _mm_cmplt_epi8(x, _mm_set1_epi8(0x20));
+
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), low));
+}
+#endif
+
 /* The first special byte from p on, or end. */
 static inline const byte *skip_plain(const byte *p, const byte *end)
 {
 #if KV_JSON_SSE2
-    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
-    const __m128i space = _mm_set1_epi8(0x20);
-
     while (end - p >= 16) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        /* As signed bytes, whatever is not ASCII is below the space too. */
-        int m = _mm_movemask_epi8(
-            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)),
-                         _mm_cmplt_epi8(x, space)));
+        unsigned m = specials16(_mm_loadu_si128((const __m128i *)(const void *)p));
         if (m != 0)
-            return p + __builtin_ctz((unsigned)m);
+            return p + __builtin_ctz(m);
         p += 16;
     }
     if (end - p >= 8 && !special8(p))
@@ -162,6 +168,23 @@ static inline const byte *scan_string(const byte *p, const byte *end, byte *esca
     }
 }
 
+/* The closing quote of a string that is plain and ends within 16 bytes, as most do; else NULL,
+ * which says nothing. */
+static inline const byte *short_string(const byte *p, const byte *end)
+{
+#if KV_JSON_SSE2
+    if (end - p >= 16) {
+        unsigned m = specials16(_mm_loadu_si128((const __m128i *)(const void *)p));
+        if (m != 0 && p[__builtin_ctz(m)] == '"')
+            return p + __builtin_ctz(m);
+    }
+#else
+    (void)p;
+    (void)end;
+#endif
+    return NULL;
+}
+
 /* The first quote or backslash from p on, or end: all there is to see in a string known to be
  * valid. */
 static inline const byte *find_quote(const byte *p, const byte *end)
@@ -233,6 +256,18 @@ static inline void mark64(const byte *p, struct marks *m)
 
 #define IS_DIGIT(c) ((unsigned)(c) - '0' < 10)
 
+#if KV_JSON_SSE2
+/* How many digits there are at p, of the 16 bytes there. */
+static inline unsigned digits16(const byte *p)
+{
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i value = _mm_sub_epi8(x, _mm_set1_epi8('0'));
+    __m128i digit = _mm_cmpeq_epi8(_mm_min_epu8(value, _mm_set1_epi8(9)), value);
+
+    return (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(digit));
+}
+#endif
+
 /*
  * The number at p, which is a digit or a minus: returns what follows it, or sets *code and
  * returns the offending byte.  *large becomes 1 when its value must be looked at, because only a
@@ -285,6 +320,39 @@ cut:
 wrong:
     *code = KV_JSON_ENUMBER;
     return p;
+}
+
+/*
+ * What follows the number at p, when it is one of the usual: up to 15 digits, and up to 15 behind a
+ * point; else NULL, which says nothing.  The digits are counted at once: a loop over a few digits
+ * is left at a place that the processor cannot foresee.
+ */
+static inline const byte *short_number(const byte *p, const byte *end)
+{
+#if KV_JSON_SSE2
+    if (end - p >= 48) {
+        unsigned n;
+        if (p[1] == ',' || p[1] == '}' || p[1] == ']')
+            return *p != '-' ? p + 1 : NULL;
+        p += *p == '-';
+        n = digits16(p);
+        if (n - 1 >= 15 || (*p == '0' && n > 1))
+            return NULL;
+        p += n;
+        if (*p == '.') {
+            n = digits16(p + 1);
+            if (n - 1 >= 15)
+                return NULL;
+            p += 1 + n;
+        }
+        if ((*p | 0x20) != 'e')
+            return p;
+    }
+#else
+    (void)p;
+    (void)end;
+#endif
+    return NULL;
 }
 
 /* Whether the number [p, end), which scan_number accepted, is too large for a double. */
