@@ -255,7 +255,7 @@ describe("the code of", function()
   local root = pwd:read "*l"
   pwd:close()
 
-  for _, path in ipairs { "README.md", "docs/guide.md", "docs/reference.md",
+  for _, path in ipairs { "README.md", "docs/guide.md", "docs/json.md", "docs/reference.md",
     "docs/migrating.md" } do
     it(path .. " does what it says", function()
       local code, count = program(path)
