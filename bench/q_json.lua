@@ -1,23 +1,44 @@
 -- What does it cost to change or read one field of a stored document, beside decoding all of it?
 
+-- Documents of small objects, with the field that is edited near the end.
+local function small()
+  return '{"id":12345,"name":"Ada Lovelace","email":"ada@example.org","theme":"dark",'
+    .. '"tags":["a","b"],"visits":41,"active":true}'
+end
+
+local function large()
+  local items = {}
+  for i = 1, 1190 do
+    items[i] = ('{"id":%d,"name":"item number %d","price":%d.5,"tags":["red","blue"],"sold":%s}')
+      :format(i, i, i * 3, i % 2 == 0)
+  end
+  return ('{"title":"all items","items":[%s],"visits":41,"owner":{"name":"Ada"}}')
+    :format(table.concat(items, ","))
+end
+
+-- Texts of about 100 KB to check.
+local texts = {
+  ["long strings"] = function()
+    return '["' .. (("a long string, "):rep(130) .. '","'):rep(50) .. '"]'
+  end,
+  ["objects of strings"] = function()
+    local out = {}
+    for i = 1, 900 do
+      out[i] = ('{"name":"Ada Lovelace %d","email":"ada.lovelace.%d@example.org","active":true,'
+        .. '"created":"2026-11-27T14:%02d:00Z"}'):format(i, i, i % 60)
+    end
+    return "[" .. table.concat(out, ",") .. "]"
+  end,
+  ["objects of numbers"] = large,
+}
+
 return function(bench)
   local cjson = require "cjson"
   local now = bench.clock.now
   local store = assert(require "kv".open(":memory:"))
   local ns = store:namespace "documents"
 
-  local small = '{"id":12345,"name":"Ada Lovelace","email":"ada@example.org","theme":"dark",'
-    .. '"visits":41,"active":true,"tags":["a","b"]}'
-  local items = {}
-  for i = 1, 1000 do
-    items[i] = ('{"id":%d,"name":"item number %d","price":%d.5,"tags":["red","blue"],"sold":%s}')
-      :format(i, i, i * 3, i % 2 == 0)
-  end
-  local large = ('{"title":"all items","items":[%s],"visits":41,"owner":{"name":"Ada"}}')
-    :format(table.concat(items, ",", 1, 1190 <= #items and 1190 or #items))
-  ns:put("small", small, { as = "json" })
-  ns:put("large", large, { as = "json" })
-
+  -- function(n) does something n times; ns for one.
   local function timed(count, call)
     return function()
       call(count // 10)
@@ -27,20 +48,9 @@ return function(bench)
     end
   end
 
-  local function by_cjson(key)
-    return function(n)
-      local decode, encode = cjson.decode, cjson.encode
-      for _ = 1, n do
-        local doc = decode(ns:get(key, "text"))
-        doc.visits = doc.visits + 1
-        ns:put(key, encode(doc), { as = "json" })
-      end
-    end
-  end
-
-  for _, which in ipairs { { "small", #small, 100000, 3 }, { "large", #large, 400, 10 } } do
-    local key, size, count, goal = which[1], which[2], which[3], which[4]
-    bench.title(("a document of %d bytes"):format(size))
+  local function edits(key, text, count, goal)
+    ns:put(key, text, { as = "json" })
+    bench.title(("a document of %d bytes"):format(#text))
     local t = bench.contest(key, {
       { "json_set", timed(count, function(n)
         for i = 1, n do
@@ -52,44 +62,58 @@ return function(bench)
           ns:json_increment(key, "visits")
         end
       end) },
-      { "get, cjson, put", timed(count, by_cjson(key)) },
+      { "get, cjson, put", timed(count, function(n)
+        local decode, encode = cjson.decode, cjson.encode
+        for _ = 1, n do
+          local doc = decode(ns:get(key, "text"))
+          doc.visits = doc.visits + 1
+          ns:put(key, encode(doc), { as = "json" })
+        end
+      end) },
       { "json_get", timed(count, function(n)
         for _ = 1, n do
           ns:json_get(key, "visits")
         end
       end) },
-      { "json_get inside", timed(count, function(n)
-        local path = key == "small" and "tags[1]" or "items[990].name"
-        for _ = 1, n do
-          ns:json_get(key, path)
-        end
-      end) },
       { "cjson.decode", timed(count, function(n)
-        local text, decode = ns:get(key, "text"), cjson.decode
+        local decode = cjson.decode
         for _ = 1, n do
           decode(text)
         end
       end) },
-      { "get as text", timed(count, function(n)
-        for _ = 1, n do
-          ns:get(key, "text")
-        end
-      end) },
-      { "put of text", timed(count, function(n)
-        local text = ns:get(key, "text")
-        for _ = 1, n do
-          ns:put(key, text)
-        end
-        ns:put(key, text, { as = "json" })
-      end) },
     })
-    bench.at_least(key .. ": get, cjson, put / json_set", t["get, cjson, put"] / t.json_set, goal)
-    bench.at_least(key .. ": get, cjson, put / json_increment",
-      t["get, cjson, put"] / t.json_increment, goal)
-    if key == "large" then
-      bench.at_least("large: cjson.decode / json_get", t["cjson.decode"] / t.json_get, 15)
-      bench.at_least("large: cjson.decode / json_get inside",
-        t["cjson.decode"] / t["json_get inside"], 15)
+    for _, call in ipairs { "json_set", "json_increment" } do
+      bench.at_least(("%s: get, cjson, put / %s"):format(key, call),
+        t["get, cjson, put"] / t[call], goal)
+    end
+    return t
+  end
+
+  edits("120 bytes", small(), 100000, 3)
+  local t = edits("100 KB", large(), 300, 10)
+  bench.at_least("100 KB: cjson.decode / json_get", t["cjson.decode"] / t.json_get, 15)
+
+  -- A string is checked each time that it is looked into; the difference to a document, which is
+  -- not, is the check.
+  bench.title "the scanner, whole texts"
+  for _, name in ipairs { "long strings", "objects of strings", "objects of numbers" } do
+    local text = texts[name]()
+    ns:put("string", text)
+    ns:put("document", text, { as = "json" })
+    local function look(key)
+      return timed(300, function(n)
+        for _ = 1, n do
+          ns:json_type(key, "")
+        end
+      end)
+    end
+    local looks = bench.contest(name, {
+      { "string", look "string" }, { "document", look "document" },
+    })
+    local speed = #text / (looks.string - looks.document)
+    bench.row(name .. ", check", speed, "GB/s")
+    if name ~= "objects of numbers" then
+      bench.at_least("scanner: " .. name, speed, 1, "GB/s")
     end
   end
   store:close()
