@@ -79,6 +79,9 @@ static const byte *scan_word(const byte *p, const byte *end, const char *word, i
  */
 int kv_json_span(const char *text, size_t len, size_t *span, kv_json_error *err)
 {
+    /* By the low bits of the first letter; of "false" what follows that. */
+    static const char words[16][5] = {
+        ['t' & 15] = "true", ['f' & 15] = "alse", ['n' & 15] = "null"};
     const byte *p = (const byte *)text, *end = p + len, *q;
     byte open[KV_JSON_DEPTH];
     byte ignored = 0, large = 0, inside = 0; /* open[depth - 1], in a register */
@@ -105,15 +108,6 @@ int kv_json_span(const char *text, size_t len, size_t *span, kv_json_error *err)
             if (code != KV_JSON_OK)                                                                \
                 goto fail_at_q;                                                                    \
         }                                                                                          \
-    } while (0)
-
-#define WORD(word)                                                                                 \
-    do {                                                                                           \
-        if ((size_t)(end - p) < sizeof(word) - 1 || memcmp(p, word, sizeof(word) - 1) != 0) {      \
-            p = scan_word(p, end, word, &code);                                                    \
-            goto fail;                                                                             \
-        }                                                                                          \
-        p += sizeof(word) - 1;                                                                     \
     } while (0)
 
 value:
@@ -169,13 +163,15 @@ value_here:
             goto close;
         goto value_here;
     case 't':
-        WORD("true");
-        break;
     case 'f':
-        WORD("false");
-        break;
     case 'n':
-        WORD("null");
+        /* One way for the three of them: which it is cannot be foreseen. */
+        q = p + (*p == 'f');
+        if (end - q < 4 || memcmp(q, words[*p & 15], 4) != 0) {
+            p = scan_word(p, end, *p == 't' ? "true" : *p == 'f' ? "false" : "null", &code);
+            goto fail;
+        }
+        p = q + 4;
         break;
     default:
         goto odd;
@@ -237,7 +233,6 @@ fail:
     return code;
 #undef NEXT
 #undef STRING
-#undef WORD
 }
 
 int kv_json_check(const char *text, size_t len, kv_json_error *err)

@@ -454,7 +454,7 @@ int kv_json_merge(char *text, size_t *len, const char *patch, size_t patch_len)
     kv_json_scan scan;
     kv_json_step *step;
     size_t start;
-    int code = KV_JSON_OK, token, depth;
+    int code = kv_json_check(patch, patch_len, NULL), token, depth;
 
     path.count = 0;
     kv_json_scan_init(&scan, patch, patch_len);

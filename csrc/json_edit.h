@@ -154,7 +154,8 @@ size_t kv_json_remove_all(char *text, size_t len, size_t holder, const kv_json_s
 /*
  * RFC 7396: merges the patch into the text (len 0: none), which has room for
  * KV_JSON_MERGED_MAX(len, patch_len) bytes.  KV_JSON_OK and the new length in *len, or a code of
- * the scanner for one of the two.
+ * the scanner for one of the two: nothing was done if it is about the patch, which is checked
+ * first; if it is about the text, some of it may be.
  */
 #define KV_JSON_MERGED_MAX(len, patch_len) ((len) + (patch_len) + 2)
 int kv_json_merge(char *text, size_t *len, const char *patch, size_t patch_len);

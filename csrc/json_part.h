@@ -256,18 +256,6 @@ static inline void mark64(const byte *p, struct marks *m)
 
 #define IS_DIGIT(c) ((unsigned)(c) - '0' < 10)
 
-#if KV_JSON_SSE2
-/* How many digits there are at p, of the 16 bytes there. */
-static inline unsigned digits16(const byte *p)
-{
-    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-    __m128i value = _mm_sub_epi8(x, _mm_set1_epi8('0'));
-    __m128i digit = _mm_cmpeq_epi8(_mm_min_epu8(value, _mm_set1_epi8(9)), value);
-
-    return (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(digit));
-}
-#endif
-
 /*
  * The number at p, which is a digit or a minus: returns what follows it, or sets *code and
  * returns the offending byte.  *large becomes 1 when its value must be looked at, because only a
@@ -322,37 +310,28 @@ wrong:
     return p;
 }
 
-/*
- * What follows the number at p, when it is one of the usual: up to 15 digits, and up to 15 behind a
- * point; else NULL, which says nothing.  The digits are counted at once: a loop over a few digits
- * is left at a place that the processor cannot foresee.
- */
+/* What follows the number at p, when it is one of the usual: up to 16 digits, and up to 16 behind a
+ * point; else NULL, which says nothing. */
 static inline const byte *short_number(const byte *p, const byte *end)
 {
-#if KV_JSON_SSE2
-    if (end - p >= 48) {
-        unsigned n;
-        if (p[1] == ',' || p[1] == '}' || p[1] == ']')
-            return *p != '-' ? p + 1 : NULL;
-        p += *p == '-';
-        n = digits16(p);
-        if (n - 1 >= 15 || (*p == '0' && n > 1))
+    const byte *start;
+
+    if (end - p < 40)
+        return NULL;
+    p += *p == '-';
+    start = p;
+    while (IS_DIGIT(*p) && p - start < 17)
+        p++;
+    if (p == start || p - start > 16 || (*start == '0' && p - start > 1))
+        return NULL;
+    if (*p == '.') {
+        start = ++p;
+        while (IS_DIGIT(*p) && p - start < 17)
+            p++;
+        if (p == start || p - start > 16)
             return NULL;
-        p += n;
-        if (*p == '.') {
-            n = digits16(p + 1);
-            if (n - 1 >= 15)
-                return NULL;
-            p += 1 + n;
-        }
-        if ((*p | 0x20) != 'e')
-            return p;
     }
-#else
-    (void)p;
-    (void)end;
-#endif
-    return NULL;
+    return (*p | 0x20) != 'e' ? p : NULL;
 }
 
 /* Whether the number [p, end), which scan_number accepted, is too large for a double. */

@@ -521,6 +521,7 @@ static void test_edits(void)
         {"merge", "{}", "", "{\"a\\u0062\":1,\"ab\":2}", "{\"a\\u0062\":2}"},
         {"merge", "{}", "", "{\"a\":1", "!1"},
         {"merge", "{}", "", "[1,2", "!1"},
+        {"merge", "", "", "{\"\":{\"\":{\"\":{\"", "!1"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
