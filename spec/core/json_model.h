@@ -753,12 +753,12 @@ static node *model_increment(node *root, const way *w, outcome *o, kv_json_edit 
         fits = strcmp(text, raw) == 0;
     }
     if (integer && e->kind == KV_JSON_INTEGER) {
-        __int128 sum = (__int128)before + e->integer;
-        if (!fits || sum > INT64_MAX || sum < INT64_MIN) {
+        long long by = e->integer;
+        if (!fits || (by > 0 && before > INT64_MAX - by) || (by < 0 && before < INT64_MIN - by)) {
             o->code = KV_JSON_EINDEX;
             return root;
         }
-        snprintf(text, 64, "%lld", (long long)sum);
+        snprintf(text, 64, "%lld", before + by);
     } else {
         double d =
             strtod(raw, NULL) + (e->kind == KV_JSON_INTEGER ? (double)e->integer : e->number);

@@ -18,7 +18,7 @@
 /* A text in memory of exactly its size, so that ASan sees every byte read beyond. */
 static char *exactly(const char *text, size_t len)
 {
-    char *copy = malloc(len > 0 ? len : 1);
+    char *copy = calloc(len > 0 ? len : 1, 1);
 
     if (len > 0)
         memcpy(copy, text, len);
