@@ -19,6 +19,7 @@ typedef struct audit {
     uint64_t keys, data, log, names;
     uint64_t *ns_keys; /* by namespace id */
     uint64_t max_ns;
+    uint64_t visited, entries; /* for whoever watches */
     unsigned char *timers; /* a bit for each (hash, deadline) mod its size that the wheel holds */
 } audit;
 
@@ -72,6 +73,8 @@ static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
     int e = kv_log_peek(&mine->log, slot & KV_ADDR_MASK, &r), dropped;
 
     (void)bucket;
+    if (++a->visited % 4096 == 0)
+        kv_tell(a->other->watcher, 1, a->visited, 2 * a->entries);
     if (e != KV_OK)
         return e;
     ns = kv_rec_index_ns(&r);
@@ -261,6 +264,7 @@ static int audit_all(kv_db *shadow, uint64_t tail, audit *a)
     if (e == KV_OK && a->s != shadow) {
         a->max_ns = *kv_st(a->s, KV_ST_NEXT_NS);
         a->max_ns = a->max_ns > 1u << 24 ? 1u << 24 : a->max_ns;
+        a->entries = shadow->region.head->hash[KV_HASH_ENTRIES];
         a->ns_keys = calloc(a->max_ns + 1, sizeof *a->ns_keys);
         e = a->ns_keys ? compare(a->s, a) : kv_fail(KV_ENOMEM, "out of memory");
     }
@@ -288,6 +292,8 @@ int kv_check(kv *h)
     e = shadow && a.timers ? kv_shadow_open(s, shadow, &tail) : kv_fail(KV_ENOMEM, "out of memory");
     if (e == KV_OK) {
         copy = shadow + 1;
+        h->watcher.bytes = kv_log_used(&s->log);
+        shadow->watcher = &h->watcher;
         a.other = shadow;
         a.s = s->readonly ? (s->apart ? s : shadow) : copy;
         if (!s->readonly)
@@ -431,6 +437,8 @@ static int copy_all(kv_db *s, kv_db *shadow, const char *dir, uint64_t *records)
             continue;
         n += r.kind == KV_REC_PUT;
         e = copy_record(&c, c.pos[i]);
+        if (i % 1024 == 0)
+            kv_tell(shadow->watcher, 1, i, c.count);
     }
     free(c.pos);
     if (e == KV_OK)
@@ -482,6 +490,8 @@ int kv_backup(kv *h, const char *dir, uint64_t *records)
         return kv_fail(KV_ENOMEM, "out of memory");
     e = kv_shadow_open(s, shadow, &tail);
     if (e == KV_OK) {
+        h->watcher.bytes = kv_log_used(&s->log);
+        shadow->watcher = &h->watcher;
         e = kv_shadow_replay(shadow, tail);
         if (e == KV_OK)
             e = copy_all(s, shadow, dir, records);
@@ -506,6 +516,12 @@ static int add_blob(void *arg, const char *name)
         kv_file_close(fd);
     }
     return 0;
+}
+
+void kv_watch(kv *h, kv_progress f, void *arg)
+{
+    h->watcher.f = f;
+    h->watcher.arg = arg;
 }
 
 int kv_get_stats(kv *h, kv_stats *o)

@@ -176,6 +176,12 @@ KV_API int kv_check(kv *h);
 /* Writes a store of the records as of the call to directory `dir` (must not exist or be empty). */
 KV_API int kv_backup(kv *h, const char *dir, uint64_t *records);
 
+/* Who is told, now and then and without any lock held, how far kv_check or kv_backup of this handle
+ * is: bytes of the log, all of which are looked at twice. f NULL: nobody. f runs in the calling
+ * thread and may call nothing of this library. */
+typedef void (*kv_progress)(void *arg, uint64_t done, uint64_t total);
+KV_API void kv_watch(kv *h, kv_progress f, void *arg);
+
 /* How the store was found at open: "" or a sentence on what was cut off or salvaged. Lives as long
  * as h. */
 KV_API const char *kv_report(kv *h);

@@ -195,7 +195,9 @@ int kv_lua_remove_store(lua_State *L); /* true, or a failure */
 int kv_lua_check_open(lua_State *L);   /* raises what open would raise, opens nothing */
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 
-void kv_lua_term(lua_State *L); /* lua_term.c: pushes the table kv.core.term */
+/* lua_term.c: for the command line */
+void kv_lua_term(lua_State *L);         /* pushes the table kv.core.term */
+void kv_lua_watch(lua_State *L, kv *h); /* before a long call: whom to tell how far it is */
 
 /* ---- lua_args.c: arguments and results ---------------------------------- */
 

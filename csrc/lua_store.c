@@ -449,7 +449,10 @@ static int store_sync(lua_State *L)
 
 static int store_check(lua_State *L)
 {
-    return done(L, kv_check(live(L, self(L, "check"))));
+    kv *h = live(L, self(L, "check"));
+
+    kv_lua_watch(L, h);
+    return done(L, kv_check(h));
 }
 
 static int store_tick(lua_State *L)
@@ -524,6 +527,7 @@ static int store_backup(lua_State *L)
     if (len == 0 || strlen(dir) != len)
         return kv_lua_error(L, "bad argument 'dir': expected the path of a directory, got %s",
                             len == 0 ? "an empty string" : "one with a byte 0 in it");
+    kv_lua_watch(L, live(L, o));
     rc = kv_backup(live(L, o), dir, &records);
     if (rc != KV_OK)
         return kv_lua_fail(L, NULL, rc);

@@ -92,11 +92,58 @@ static int term_die(lua_State *L)
     return 0;
 }
 
+/* ---- how far check and backup are ---------------------------------------- */
+
+static const char watcher_key = 0; /* of the registry: the function */
+
+/* Who raises is told no more; nothing may be thrown through the core. */
+static void tell(void *arg, uint64_t done, uint64_t total)
+{
+    lua_State *L = arg;
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &watcher_key);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pushnumber(L, (lua_Number)done);
+    lua_pushnumber(L, (lua_Number)total);
+    if (lua_pcall(L, 2, 0, 0) != 0) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &watcher_key);
+    }
+}
+
+void kv_lua_watch(lua_State *L, kv *h)
+{
+    int there;
+
+    luaL_checkstack(L, 8, "kv");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &watcher_key);
+    there = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    kv_watch(h, there ? tell : NULL, L);
+}
+
+/* watch(f): from now on f(done, total) is called now and then while a store is checked or copied.
+ * It may call nothing of kv. nil: no more. */
+static int term_watch(lua_State *L)
+{
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &watcher_key);
+    return 0;
+}
+
 void kv_lua_term(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"columns", term_columns}, {"clock", term_clock},
-                                         {"signals", term_signals}, {"asked", term_asked},
-                                         {"die", term_die},         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"columns", term_columns},
+                                         {"clock", term_clock},
+                                         {"signals", term_signals},
+                                         {"asked", term_asked},
+                                         {"die", term_die},
+                                         {"watch", term_watch},
+                                         {NULL, NULL}};
 
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);

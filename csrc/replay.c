@@ -27,6 +27,7 @@ static void learn(kv_db *s, const kv_seg_head *h)
 int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
 {
     uint32_t id = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]), seen = 0;
+    uint64_t from = 0;
     kv_rec r;
     int e = kv_walk_open(w, &s->log, id, limit, salvage), room;
 
@@ -34,8 +35,11 @@ int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
         return e;
     while ((e = kv_walk_next(w, &r)) == 1) {
         if (w->id != seen) {
+            from = seen ? from : w->head.linear;
             seen = w->id;
             learn(s, &w->head);
+            if (s->watcher != NULL)
+                kv_tell(s->watcher, 0, w->head.linear - from, s->watcher->bytes);
             if (s->locks != NULL && !s->readonly)
                 kv_store(&s->locks->progress, s->locks->progress + 1);
         }

@@ -70,6 +70,22 @@ typedef struct kv_locks {
     kv_lock durable; /* may be taken under `maint`, never the other way round */
 } kv_locks;
 
+/* Whom to tell how far a call is that reads the whole log (of `bytes`) in two passes. */
+typedef struct kv_watcher {
+    kv_progress f; /* NULL: nobody */
+    void *arg;
+    uint64_t bytes;
+} kv_watcher;
+
+/* Pass 0 or 1 has done `part` of `whole`. */
+static inline void kv_tell(const kv_watcher *w, int pass, uint64_t part, uint64_t whole)
+{
+    double share = whole > part ? (double)part / (double)whole : 1;
+
+    if (w != NULL && w->f != NULL)
+        w->f(w->arg, (uint64_t)((pass + share) * (double)w->bytes), 2 * w->bytes);
+}
+
 typedef struct kv_db {
     struct kv_db *next; /* registry of this process */
     uint64_t identity[2];
@@ -93,6 +109,7 @@ typedef struct kv_db {
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     uint64_t retried, replayed, cut_bytes;
     char report[320];
+    const kv_watcher *watcher; /* of a shadow; else NULL */
 } kv_db;
 
 struct kv {
@@ -106,6 +123,7 @@ struct kv {
     size_t pasts;
     kv_scratch scratch;
     char report[320];
+    kv_watcher watcher;
 };
 
 struct kv_ns {

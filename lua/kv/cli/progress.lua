@@ -54,12 +54,16 @@ function Bar:at(done)
   if not self:show(done) then failure.signal(term.asked(), "interrupted") end
 end
 
--- Whatever became of work that was to stop, it ends the program as the signal would have.
-local function ended(bar, ok, ...)
+local function clear(bar)
   if bar.drawn then
     io.stderr:write("\r\27[K")
     io.stderr:flush()
   end
+end
+
+-- Whatever became of work that was to stop, it ends the program as the signal would have.
+local function ended(bar, ok, ...)
+  clear(bar)
   local signal, problem = term.asked(), ...
   term.signals(false)
   if signal and (ok or failure.is(problem)) then
@@ -69,29 +73,37 @@ local function ended(bar, ok, ...)
   return ...
 end
 
--- Results of f(bar). total: nil when nobody knows. unit: "bytes", or anything else for a count.
-function progress.run(label, total, unit, f)
-  local bar = setmetatable({
+local function new(label, total, unit)
+  return setmetatable({
     label = label, total = total, unit = unit, done = 0, began = term.clock(),
     columns = os.getenv "TERM" ~= "dumb" and term.columns(2) or nil,
   }, Bar)
+end
+
+-- Results of f(bar). total: nil when nobody knows. unit: "bytes", or anything else for a count.
+function progress.run(label, total, unit, f)
+  local bar = new(label, total, unit)
   term.signals(true)
   return ended(bar, pcall(f, bar))
 end
 
--- Results of f(), one call that cannot be looked into: says that it is under way.
-function progress.wait(text, f)
-  local there = os.getenv "TERM" ~= "dumb" and term.columns(2)
-  if there then
-    io.stderr:write(text, " ...")
-    io.stderr:flush()
-  end
-  local function cleared(ok, ...)
-    if there then io.stderr:write("\r\27[K") end
-    if not ok then error((...), 0) end
-    return ...
-  end
-  return cleared(pcall(f))
+local function unwatched(bar, ok, ...)
+  term.watch(nil)
+  clear(bar)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- Results of f(), which checks or copies a store in one call; that one tells how far it is. It can
+-- be killed at any time, which harms no store, so that nobody is asked.
+function progress.watch(label, f)
+  local bar = new(label, nil, "bytes")
+  if not bar.columns then return f() end
+  term.watch(function(done, total)
+    bar.total = total
+    bar:show(done)
+  end)
+  return unwatched(bar, pcall(f))
 end
 
 return progress

@@ -173,7 +173,7 @@ end
 
 function check.run()
   local store = session.store "read"
-  progress.wait("checking " .. contents(store), function() call(store.check, store) end)
+  progress.watch("check", function() call(store.check, store) end)
   output.write(contents(store), ": whole\n")
 end
 
@@ -188,7 +188,7 @@ local backup = {
 
 function backup.run(given)
   local store = session.store "read"
-  local n = progress.wait("copying " .. contents(store), function()
+  local n = progress.watch("backup", function()
     return call(store.backup, store, given.dir)
   end)
   output.write(output.plural(n, "record"), " in ", given.dir, "\n")
