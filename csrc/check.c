@@ -225,7 +225,8 @@ static int audit_blob(void *arg, uint64_t bucket, uint64_t slot)
                              : e;
 }
 
-/* A copy of the index, taken in one hold of the writer lock; *tail: the log's end by then. */
+/* A copy of the index, taken in one hold of the writer lock; *tail: the log's end by then. With the
+ * lock of durability: no index takes the place of this one, and no segment goes. */
 static int snapshot(kv *h, kv_db *shadow, kv_db *copy, uint64_t *tail)
 {
     kv_db *s = h->s;
@@ -237,14 +238,12 @@ static int snapshot(kv *h, kv_db *shadow, kv_db *copy, uint64_t *tail)
             e = kv_lock_writer(h);
         if (e != KV_OK)
             break;
-        if (h->s == s) {
-            done = kv_region_copy(&copy->region, &s->region);
-            *tail = kv_load(&s->log.w[KV_LOG_TAIL]);
-        } else {
-            e = kv_fail(KV_EBUSY, "%s: the index was rebuilt meanwhile", kv_dir_path(s->dir));
-        }
+        done = kv_region_copy(&copy->region, &s->region);
+        *tail = kv_load(&s->log.w[KV_LOG_TAIL]);
         kv_unlock_writer(h);
     }
+    if (e == KV_OK)
+        e = kv_log_map_to(&shadow->log, *tail);
     copy->dir = s->dir;
     copy->meta = s->meta;
     copy->current = &copy->generation;
@@ -256,10 +255,8 @@ static int snapshot(kv *h, kv_db *shadow, kv_db *copy, uint64_t *tail)
 
 static int audit_all(kv_db *shadow, uint64_t tail, audit *a)
 {
-    int e = kv_log_map_to(&shadow->log, tail);
+    int e = kv_shadow_replay(shadow, tail);
 
-    if (e == KV_OK)
-        e = kv_shadow_replay(shadow, tail);
     /* Of an index that others change and this process may not hold still, the log alone. */
     if (e == KV_OK && a->s != shadow) {
         a->max_ns = *kv_st(a->s, KV_ST_NEXT_NS);
@@ -274,13 +271,13 @@ static int audit_all(kv_db *shadow, uint64_t tail, audit *a)
     return e;
 }
 
-/* The log is held and replayed, and compared with a copy of the index: writers wait for that copy
- * and for nothing else. */
+/* The log is held and replayed, and compared with a copy of the index: writers and syncs wait for
+ * that copy and for nothing else. */
 int kv_check(kv *h)
 {
     uint64_t tail = 0;
     audit a;
-    int e = kv_enter(h);
+    int e = kv_enter(h), held;
     kv_db *s = h->s, *shadow, *copy;
     kv_dir *dir;
 
@@ -289,7 +286,16 @@ int kv_check(kv *h)
     memset(&a, 0, sizeof a);
     shadow = calloc(2, sizeof *shadow);
     a.timers = calloc(TIMER_BITS / 8, 1);
-    e = shadow && a.timers ? kv_shadow_open(s, shadow, &tail) : kv_fail(KV_ENOMEM, "out of memory");
+    e = shadow && a.timers ? KV_OK : kv_fail(KV_ENOMEM, "out of memory");
+    while (e == KV_OK && !s->readonly && (e = kv_lock_durable(s, h->timeout)) == KV_MOVED) {
+        e = kv_reenter(h);
+        s = h->s;
+    }
+    held = e == KV_OK && !s->readonly;
+    if (e == KV_OK)
+        e = kv_shadow_open(s, shadow, &tail);
+    if (held && e != KV_OK)
+        kv_unlock_durable(s);
     if (e == KV_OK) {
         copy = shadow + 1;
         h->watcher.bytes = kv_log_used(&s->log);
@@ -298,6 +304,8 @@ int kv_check(kv *h)
         a.s = s->readonly ? (s->apart ? s : shadow) : copy;
         if (!s->readonly)
             e = snapshot(h, shadow, copy, &tail);
+        if (held)
+            kv_unlock_durable(s);
         dir = copy->region.dir;
         copy->region.dir = s->dir; /* in messages */
         /* The clock has been here, whatever it says now. */

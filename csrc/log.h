@@ -69,7 +69,8 @@ enum {
     KV_LOG_NAMED,      /* id up to which the names are durable */
     KV_LOG_BROKEN,     /* 1: a sync failed; no writes until reopened */
     KV_LOG_FREED,      /* id of the first segment whose file is still there; trails OLDEST */
-    KV_LOG_SYNCS       /* how many there were */
+    KV_LOG_SYNCS,      /* how many there were */
+    KV_LOG_END
 };
 
 /* Whoever must be able to read segments that are retired meanwhile holds a shared lock on their

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define SYNC_TIMEOUT 60000 /* ms; disks have been seen to take that long */
+#define CROWD        16    /* syncs after which nobody else is expected any more */
 #define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
 
 /* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
@@ -54,25 +55,49 @@ void kv_unlock_durable(kv_db *s)
     kv_lock_release(&s->locks->durable);
 }
 
+/* Where writers wait for each other's syncs, each begins the next one just before the others have
+ * written again. So it waits for one of them, for less than it may gain. With the lock. */
+static int sync_for_all(kv_db *s)
+{
+    int64_t began = kv_os_monotonic(), now = began;
+    uint64_t synced = kv_load(kv_st(s, KV_ST_SYNCED_REV)), rev;
+    int e;
+
+    while ((rev = kv_load(kv_st(s, KV_ST_REV))) - synced < 2 && s->crowd > 0 &&
+           now - began < s->sync_ns / 4) {
+        kv_os_yield();
+        now = kv_os_monotonic();
+    }
+    e = kv_log_sync(&s->log);
+    s->sync_ns = kv_os_monotonic() - now;
+    kv_store(kv_st(s, KV_ST_SYNCED_REV), rev);
+    return e;
+}
+
 /* Durable up to `pos`, unless somebody has done that by the time it is our turn: that is how many
  * writers share one sync. */
 int kv_sync_to(kv *h, uint64_t pos)
 {
     kv_db *s;
-    int e;
+    int e, waited = 0;
 
     do {
         s = h->s;
         if (kv_load(&s->log.w[KV_LOG_SYNCED]) >= pos)
             return KV_OK;
-        e = kv_lock_durable(s, SYNC_TIMEOUT);
+        e = kv_lock_durable(s, 0);
+        if (e == KV_EBUSY) {
+            waited = 1;
+            e = kv_lock_durable(s, SYNC_TIMEOUT);
+        }
         if (e == KV_MOVED && (e = kv_reenter(h)) == KV_OK)
             e = KV_MOVED;
     } while (e == KV_MOVED);
     if (e != KV_OK)
         return e;
+    s->crowd = waited ? CROWD : s->crowd - (s->crowd > 0);
     if (kv_load(&s->log.w[KV_LOG_SYNCED]) < pos)
-        e = kv_log_sync(&s->log);
+        e = sync_for_all(s);
     kv_unlock_durable(s);
     return e;
 }

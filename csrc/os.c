@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -233,6 +234,11 @@ void kv_os_sleep(int64_t ms)
     struct timespec t = {.tv_sec = ms / MS_PER_SECOND, .tv_nsec = ms % MS_PER_SECOND * NS_PER_MS};
     while (nanosleep(&t, &t) != 0 && errno == EINTR)
         ;
+}
+
+void kv_os_yield(void)
+{
+    sched_yield();
 }
 
 int kv_os_random(void *to, size_t n)

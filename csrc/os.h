@@ -143,6 +143,7 @@ int kv_fail_errno(int e, const char *call, const char *what);
 int64_t kv_os_wall(void);      /* ms since 1970; coarse clock, a few ns */
 int64_t kv_os_monotonic(void); /* ns */
 void kv_os_sleep(int64_t ms);
+void kv_os_yield(void);
 int kv_os_random(void *to, size_t n);
 void kv_os_boot_id(char out[40]);   /* text, NUL-terminated; "" when unknown */
 uint64_t kv_os_pid_namespace(void); /* 0 when unknown */

@@ -37,7 +37,7 @@ enum kv_space {
 #define KV_ORDER_WORDS 8
 #define KV_WHEEL_WORDS (16 + 8 * 64)
 #define KV_LOG_WORDS   24
-#define KV_STORE_WORDS 24
+#define KV_STORE_WORDS 32
 #define KV_BLOBS_WORDS (8 + 2 * 256)
 
 #define KV_JOURNAL_MAX 1000

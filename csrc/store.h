@@ -36,11 +36,14 @@ enum {
     KV_ST_CORRUPT,  /* 1: the index made no sense to recovery; it must be rebuilt */
     KV_ST_MAX_SIZE, /* as `meta` says */
     KV_ST_MAX_VALUE,
-    KV_ST_SYNCED_AT, /* ms of the monotonic clock: the last sync by interval, of whichever process
-                      */
-    KV_ST_USERS,     /* processes that attached and have not left; the dead stay counted */
-    KV_ST_LOST       /* 1: there are blob files that nobody will unlink */
+    KV_ST_SYNCED_AT,  /* ms of the monotonic clock: the last sync by interval, of whichever process
+                       */
+    KV_ST_USERS,      /* processes that attached and have not left; the dead stay counted */
+    KV_ST_LOST,       /* 1: there are blob files that nobody will unlink */
+    KV_ST_SYNCED_REV, /* the last revision by when a writer's sync began; for kv_sync_to */
+    KV_ST_WORDS
 };
+KV_STATIC_ASSERT(KV_ST_WORDS <= KV_STORE_WORDS && KV_LOG_END <= KV_LOG_WORDS, words);
 
 /* Words of kv_head.blobs: blob files that nothing current refers to, unlinked once what superseded
  * them is durable. A queue: the writer lock's owner adds, that of durability removes. */
@@ -107,6 +110,8 @@ typedef struct kv_db {
     uint64_t
         unclean; /* bytes appended since the cleaner last had its share; under the writer lock */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
+    int crowd;       /* > 0: lately others synced as well; under the lock of durability, as is */
+    int64_t sync_ns; /* how long the last sync took */
     uint64_t retried, replayed, cut_bytes;
     char report[320];
     const kv_watcher *watcher; /* of a shadow; else NULL */

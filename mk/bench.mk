@@ -8,10 +8,11 @@ build/bench/%.so: bench/%.c bench/hist.h
 	@mkdir -p $(@D)
 	$(CC) -std=c99 -O2 -g $(WARN) -fPIC -shared -isystem $(call incdir,lua5.4) -o $@ $< $(rival_libs)
 
+build/bench/slow_sync.so: rival_libs = -ldl
 build/bench/rivals.so: rival_libs = -llmdb -lsqlite3
 
 bench: deps-bench
-	@$(MAKE) --no-print-directory -s -j$(JOBS) build/lua5.4/kv/core.so build/bench/rivals.so build/bench/clock.so
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build/lua5.4/kv/core.so build/bench/rivals.so build/bench/clock.so build/bench/slow_sync.so
 	@LUA_PATH="./lua/?.lua;./lua/?/init.lua;./bench/?.lua;;" \
 	  LUA_CPATH="./build/lua5.4/?.so;./build/bench/?.so;;" \
 	  KEYS=$(KEYS) ROUNDS=$(ROUNDS) lua5.4 bench/run.lua $(BENCH)

@@ -979,6 +979,105 @@ static void closed_descriptors(void)
     kv_close(h);
 }
 
+/* ---- stopped, replaced, without permission ----------------------------------------------- */
+
+static void stopped(void)
+{
+    const char *path = at("stopped");
+    kv *h = open_store(path);
+    kv_ns *ns = space(h);
+    kv_value v = text_of("x");
+    pid_t child;
+    int i, e, busy = 0;
+
+    clear_flags();
+    h->timeout = 20;
+    child = begin(writes_for_ever, (void *)(uintptr_t)path);
+    for (i = 0; i < 40; i++) {
+        await(0, flag(0) + 3);
+        kill(child, SIGSTOP);
+        kv_os_sleep(2);
+        CHECK(kv_get_value(ns, "k1", 2, &v) == KV_OK || flag(0) < 50);
+        v = text_of("x");
+        e = kv_put(ns, "mine", 4, &v, NULL, NULL, NULL);
+        CHECK(e == KV_OK || e == KV_EBUSY);
+        busy += e == KV_EBUSY;
+        kill(child, SIGCONT);
+    }
+    kill_it(child);
+    CHECK(put(ns, "mine", "y") == KV_OK && sound(h));
+    (void)busy;
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+static void becomes_another(void *arg)
+{
+    kv *h = open_store(arg);
+
+    CHECK(kv_lock_writer(h) == KV_OK && kv_lock_durable(h->s, 0) == KV_OK);
+    execl("/bin/true", "true", (char *)NULL);
+    _exit(9);
+}
+
+static void replaced(void)
+{
+    const char *path = at("exec");
+    kv *h = open_store(path);
+    kv_ns *ns = space(h);
+
+    CHECK(in_child(becomes_another, (void *)(uintptr_t)path));
+    CHECK(put(ns, "k", "1") == KV_OK && kv_sync(h) == KV_OK && sound(h));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+static void reads_as_somebody_else(void *arg)
+{
+    kv *h, *w = NULL;
+    kv_ns *ns;
+
+    if (getuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
+        _exit(7);
+    CHECK(kv_open(arg, &options, &w) == KV_EDENIED);
+    options.readonly = 1;
+    h = open_store(arg);
+    ns = space(h);
+    CHECK(!h->s->apart && is(ns, "k", "1") && sound(h));
+    set_flag(0, 1);
+    await(1, 1);
+    CHECK(is(ns, "k", "2") && put(ns, "k", "3") == KV_EREADONLY);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+static void without_permission(void)
+{
+    const char *path = at("permitted");
+    char command[900];
+    kv *h;
+    kv_ns *ns;
+    pid_t child;
+
+    if (getuid() != 0)
+        return; /* somebody else cannot be played */
+    clear_flags();
+    h = open_store(path);
+    ns = space(h);
+    CHECK(put(ns, "k", "1") == KV_OK);
+    snprintf(command, sizeof command,
+             "chmod 755 %s; chown -R 65534:65534 %s; chmod 444 %s/*; chmod 555 %s", root, path,
+             path, path);
+    CHECK(system(command) == 0);
+    child = begin(reads_as_somebody_else, (void *)(uintptr_t)path);
+    await(0, 1);
+    CHECK(put(ns, "k", "2") == KV_OK);
+    set_flag(1, 1);
+    CHECK(ends_well(child));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 /* ---- opening and closing ---------------------------------------------------------------- */
 
 static void comes_and_goes(void *arg)
@@ -1065,11 +1164,13 @@ static void dying_openers(void)
     int64_t step = getenv("KV_LONG") ? 1 : 97, seed = 1;
 
     if (step > 1) { /* others each time */
-        seed = getenv("SEED") ? atoll(getenv("SEED")) : kv_os_monotonic() / 1000 % step;
+        seed = getenv("SEED") ? atoll(getenv("SEED")) : kv_os_monotonic() / 1000 % 97;
         printf("test_share: SEED=%lld\n", (long long)seed);
     }
     options.thread = 0;
     for (kind = 0; kind < 4; kind++) {
+        if (step > 1)
+            step = kind == 1 ? 5 : 97; /* attaching stores little */
         d.path = at(kind == 0   ? "die-new"
                     : kind == 1 ? "die-attach"
                     : kind == 2 ? "die-boot"
@@ -1134,6 +1235,9 @@ int main(void)
     syncing_for_others();
     forking();
     closed_descriptors();
+    stopped();
+    replaced();
+    without_permission();
     coming_and_going();
     dying_openers();
     remove_tree(root);

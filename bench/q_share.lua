@@ -1,0 +1,168 @@
+-- Several processes on one store: how quickly one joins, what a dead writer costs the next, whether
+-- readers and writers of two processes are in each other's way.
+
+-- A process of its own: runs `body` (Lua, with kv, clock, ns, store, path, n) and returns what it
+-- prints.
+local function process(bench, opts, body, shell)
+  local script = ([[
+    local kv, clock, path, n = require "kv", require "clock", %q, %d
+    local store = assert(kv.open(path, %s))
+    local ns = assert(store:namespace "default")
+    %s
+  ]]):format(bench.path "kv", bench.keys, opts, body)
+  local name = os.tmpname()
+  local file = assert(io.open(name, "w"))
+  file:write(script)
+  file:close()
+  local pipe = io.popen(("%s '%s' '%s'; rm -f '%s'"):format(shell or "", arg[-1], name, name))
+  return function()
+    local text = pipe:read "a"
+    pipe:close()
+    return text
+  end
+end
+
+local function together(bench, count, opts, body, shell)
+  local running, sum = {}, 0
+  for i = 1, count do
+    running[i] = process(bench, opts, body, shell)
+  end
+  for i = 1, count do
+    local text = running[i]()
+    sum = sum + assert(tonumber(text), text)
+  end
+  return sum
+end
+
+local reading = [[
+  local keys, done, spent = {}, 0, 0
+  while done < 1000000 do
+    clock.keys(keys, 20000, n, "random", 0)
+    local began = clock.now()
+    for i = 1, 20000 do
+      ns:get(keys[i])
+    end
+    spent = spent + clock.now() - began
+    done = done + 20000
+  end
+  io.write(done / spent * 1e9)
+]]
+
+-- For a second, by the wall: waiting for the disk is what is shared.
+local syncing = [[
+  local began, done = os.time(), 0
+  while os.time() == began do end
+  began = os.time()
+  repeat
+    ns:put("always " .. done % 100, "value")
+    done = done + 1
+  until os.time() >= began + 3
+  io.write(done / 3)
+]]
+
+local function joining(bench, kv, clock)
+  local path = bench.path "kv"
+  local function open()
+    local began = clock.now()
+    local store = assert(kv.open(path))
+    local took = clock.now() - began
+    assert(store:stats().replayed == 0, "it was replayed")
+    return took, store
+  end
+  local function elsewhere()
+    return tonumber(process(bench, "{}", [[
+      store:close()
+      local began = clock.now()
+      store = assert(kv.open(path))
+      io.write(clock.now() - began)
+    ]])())
+  end
+  bench.title(("join a store of %d keys"):format(bench.keys))
+  local keeper
+  local r = bench.contest("open", {
+    { "that another process has open", function()
+      keeper = assert(kv.open(path))
+      local took = elsewhere()
+      keeper:close()
+      return took
+    end },
+    { "after a close", function()
+      local took, store = open()
+      store:close()
+      return took
+    end },
+    { "after its only user was killed", function()
+      process(bench, "{}", [[
+        for i = 1, 1000 do ns:put("killed" .. i, "value") end
+        os.execute "kill -9 $PPID"
+      ]])()
+      local took, store = open()
+      store:close()
+      return took
+    end },
+  })
+  for name, took in pairs(r) do
+    bench.at_most("open " .. name, took / 1e6, 5, "ms")
+  end
+end
+
+return function(bench)
+  local clock, kv = bench.clock, require "kv"
+  local store, ns = bench.store()
+  bench.fill(ns)
+  assert(store:sync())
+  store:close()
+  joining(bench, kv, clock)
+
+  bench.title "the first put after another writer was killed at work"
+  store = assert(kv.open(bench.path "kv"))
+  ns = store:namespace "default"
+  local worst, total, rounds = 0, 0, 100
+  for _ = 1, rounds do
+    process(bench, "{ thread = false }", [[
+      os.execute "(sleep 0.01; kill -9 $PPID) &"
+      local i = 0
+      while true do i = i + 1; ns:put("killed" .. i % 1000, "value") end
+    ]])()
+    local began = clock.now()
+    assert(ns:put("survivor", "value"))
+    local took = clock.now() - began
+    worst, total = math.max(worst, took), total + took
+  end
+  bench.row("first put, mean", total / rounds, "ns", ("worst %.0f"):format(worst))
+  bench.at_most("first put after a dead writer, worst", worst / 1e6, 1, "ms")
+  store:close()
+
+  bench.title "gets a second, by processes that read"
+  local one, two = {}, {}
+  for i = 1, bench.rounds do
+    one[i] = together(bench, 1, "{}", reading)
+    two[i] = together(bench, 2, "{}", reading)
+  end
+  bench.row("one process", bench.median(one), "/s")
+  bench.row("two processes", bench.median(two), "/s")
+  bench.at_least("two reading processes", bench.median(two) / bench.median(one), 1.8, "x one")
+
+  bench.title "puts a second with sync = \"always\", by processes that write"
+  local slow = "LD_PRELOAD=build/bench/slow_sync.so"
+  for _, disk in ipairs { "bare", "slow" } do
+    local shell = disk == "slow" and slow or nil
+    local w1, w2, per = {}, {}, {}
+    store = assert(kv.open(bench.path "kv"))
+    for i = 1, bench.rounds do
+      w1[i] = together(bench, 1, "{ sync = 'always' }", syncing, shell)
+      local syncs, rev = store:stats().syncs, store:rev()
+      w2[i] = together(bench, 2, "{ sync = 'always' }", syncing, shell)
+      per[i] = (store:rev() - rev) / (store:stats().syncs - syncs)
+    end
+    store:close()
+    bench.row(disk .. " disk, one process", bench.median(w1), "/s")
+    bench.row(disk .. " disk, two processes", bench.median(w2), "/s",
+      ("%.2f writes a sync"):format(bench.median(per)))
+    bench.at_least("two always writers, " .. disk .. " disk",
+      bench.median(w2) / bench.median(w1), disk == "slow" and 1.5 or 1, "x one")
+    if disk == "slow" then
+      bench.at_least("writes a sync", bench.median(per), 1.5, "")
+    end
+  end
+end

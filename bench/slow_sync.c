@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * slow_sync.c - a disk that takes a millisecond to sync, for LD_PRELOAD.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+
+int fdatasync(int fd)
+{
+    struct timespec ms = {0, 1000000};
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+
+    nanosleep(&ms, NULL);
+    return real(fd);
+}
