@@ -69,6 +69,24 @@ helper.with_hooks("out of memory", function(kv, core)
     ["json_type"] = function() return ns:json_type("doc", "list") end,
     ["json_keys"] = function() return ns:json_keys("doc") end,
     ["json_length"] = function() return ns:json_length("doc") == 4 end,
+    ["get of a stream"] = function()
+      local stream = ns:get("large", "stream")
+      local text = stream:read(5) .. stream:read(40000) .. (stream() or "")
+      return stream:close() and text == large
+    end,
+    ["entry of a stream"] = function() return ns:entry("large", "stream").value:read() end,
+    ["lines of a stream"] = function() return ns:get("doc", "stream"):lines()() end,
+    writer = function() return ns:writer("new"):write(large, "x"):close() end,
+    export = function() return ns:export(function() return 1 end) end,
+    ["import of what is wrong"] = function()
+      local text = "{\"\":5}\n"
+      local count, message = ns:import(function()
+        local piece = text
+        text = nil
+        return piece
+      end)
+      return count == nil and message
+    end,
     ["a bad path"] = function() return ns:json_set("doc", "a..b", 1) == nil end,
     ["a path of the wrong kind"] = function() return ns:json_set("doc", "text.x", 1) == nil end,
     ["a mistake"] = function() return not pcall(ns.put, ns, "k", 1, { expirationTtl = 1 }) end,
@@ -105,6 +123,26 @@ helper.with_hooks("out of memory", function(kv, core)
     json_merge = function() return ns:json_merge("doc", { list = kv.null, t = { u = large } }) end,
     json_toggle = function() return ns:json_toggle("doc", "b") == false end,
     json_append = function() return ns:json_append("doc", "text", large) end,
+    ["put of a reader"] = function()
+      local n = 0
+      return ns:put("doc", function()
+        n = n + 1
+        return n <= 3 and large or nil
+      end, { metadata = { a = 1 } })
+    end,
+    ["commit of a writer"] = function()
+      local writer = ns:writer("new", { ttl = 100 })
+      writer:write(large)
+      return writer:commit()
+    end,
+    import = function()
+      local text = '{"a":1,"b":"' .. large .. '","doc":{"c":[1]}}'
+      return ns:import(function()
+        local piece = text
+        text = nil
+        return piece
+      end)
+    end,
     ["put_many of a map"] = function()
       return ns:put_many({ x = document, y = large, z = 1 }, { metadata = { a = 1 } })
     end,

@@ -569,6 +569,52 @@ describe("a stream", function()
     helper.sweep()
   end)
 
+  -- From a file into a value and out again, in a process of its own, which looks at its memory at
+  -- every piece. KV_LONG=1: 1 GiB.
+  it("needs little memory, however large the value", function()
+    local size = os.getenv "KV_LONG" and 1024 * 1024 * 1024 or 40 * 1024 * 1024
+    local path = helper.path(true)
+    local dir = path:match "^(.*)/"
+    os.execute(("truncate -s %d %s/in && printf begin | dd of=%s/in conv=notrunc status=none && "
+      .. "printf end | dd of=%s/in conv=notrunc bs=1 seek=%d status=none"):format(size - 100, dir,
+      dir, dir, size - 103))
+    local said = helper.run(([[
+      local kv = require "kv"
+      local dir, most, first = %q, 0, nil
+      local function look()
+        local status = io.open "/proc/self/status"
+        local kib = tonumber(status:read("*a"):match "RssAnon:%%s*(%%d+)")
+        status:close()
+        first = first or kib
+        most = math.max(most, kib - first)
+      end
+      local store = kv.open(dir .. "/store", { max_value = 1024 * 1024 * 1024 })
+      local ns = store:namespace "a"
+      ns:put("small", 1)
+      look()
+      local file = assert(io.open(dir .. "/in", "rb"))
+      assert(ns:put("k", function()
+        look()
+        return file:read(65536)
+      end))
+      file:close()
+      local out = assert(io.open(dir .. "/out", "wb"))
+      for chunk in ns:get("k", "stream") do
+        look()
+        assert(out:write(chunk))
+      end
+      out:close()
+      store:close()
+      io.write("most ", most, " KiB")
+    ]]):format(dir))
+    local most = tonumber(said:match "^most (%d+) KiB$")
+    assert(most, said)
+    assert(most < 16 * 1024, said)
+    local same = os.execute(("cmp %s/in %s/out"):format(dir, dir))
+    assert(same == true or same == 0)
+    helper.sweep()
+  end)
+
   it("of a store that takes no writes is refused", function()
     local path = helper.path()
     local store = assert(kv.open(path))
