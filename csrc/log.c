@@ -464,6 +464,9 @@ int kv_log_sync(kv_log *l)
         return kv_fail(KV_EIO, "%s: an earlier sync failed; reopen the store", kv_dir_path(l->dir));
     if (old == tail)
         return KV_OK;
+    /* No sync has failed: somebody else who has the store open can still make one. */
+    if (kv_dir_usable(l->dir) != KV_OK)
+        return KV_EIO;
     if (id < oldest)
         id = oldest;
     if (kv_pos_id(tail) > id + 1)

@@ -352,8 +352,10 @@ static int retires(kv_db *s)
 int kv_maintain(kv_db *s, int64_t timeout, int sync)
 {
     uint32_t need, i;
-    int e = lock_maint(s, timeout);
+    int e = kv_dir_usable(s->dir);
 
+    if (e == KV_OK)
+        e = lock_maint(s, timeout);
     if (e != KV_OK)
         return e == KV_MOVED ? KV_OK : e;
     need = runs_low(s);

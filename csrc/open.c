@@ -64,6 +64,9 @@ static int must_be_ours(kv_dir *dir)
 
 static void db_free(kv_db *s)
 {
+    /* What the host has closed may be a file of its own by now. */
+    if (s->dir != NULL && kv_dir_usable(s->dir) != KV_OK)
+        s->lock_fd = s->region.fd = s->log.sync_fd = -1;
     kv_forget_index(s, 0);
     if (s->locks != NULL)
         kv_file_unmap(s->locks, KV_PAGE);
@@ -177,7 +180,7 @@ static kv_db *registered(const uint64_t id[2], int readonly)
     for (s = registry; s != NULL; s = s->next)
         if (s->identity[0] == id[0] && s->identity[1] == id[1] && !kv_guard_forked(&s->guard) &&
             !kv_superseded(s) && !kv_load(&s->log.w[KV_LOG_BROKEN]) &&
-            (!s->readonly || (readonly && found == NULL)))
+            kv_dir_usable(s->dir) == KV_OK && (!s->readonly || (readonly && found == NULL)))
             found = s;
     return found;
 }

@@ -176,6 +176,9 @@ int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name),
 int kv_dir_sync(kv_dir *d);
 /* The directory once more, wherever the process has gone since. */
 int kv_dir_again(const kv_dir *d, kv_dir **out);
+/* KV_EIO once the host has closed the directory's descriptor, as daemons do with all they have:
+ * then no descriptor of the store is to be trusted, whatever it leads to now. */
+int kv_dir_usable(const kv_dir *d);
 
 enum {
     KV_FILE_READ = 0,

@@ -384,6 +384,14 @@ static int open_directory(kv_dir *d, const kv_dir_options *o, int *made)
 
 /* ---- public ---- */
 
+static int is_ours(const kv_dir *d, int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && (uint64_t)st.st_dev == d->id[0] &&
+           (uint64_t)st.st_ino == d->id[1];
+}
+
 int kv_dir_open(const char *path, const kv_dir_options *o, kv_dir **out, int *made)
 {
     int created = 0;
@@ -420,7 +428,7 @@ void kv_dir_close(kv_dir *d)
         return;
     while (d->count > 0)
         memory_remove(d, d->count - 1);
-    if (d->fd >= 0)
+    if (d->fd >= 0 && is_ours(d, d->fd))
         close(d->fd);
     pthread_mutex_destroy(&d->mutex);
     free(d->files);
@@ -444,10 +452,19 @@ void kv_dir_identity(const kv_dir *d, uint64_t id[2])
     id[1] = d->id[1];
 }
 
+int kv_dir_usable(const kv_dir *d)
+{
+    if (d->fd < 0 || is_ours(d, d->fd))
+        return KV_OK;
+    return kv_fail(KV_EIO, "%.200s: its files were closed by the program: open it again", d->path);
+}
+
 int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name), void *arg)
 {
     if (d->fd < 0)
         return memory_list(d, each, arg);
+    if (kv_dir_usable(d) != KV_OK)
+        return KV_EIO;
     /* Opened anew: a duplicate would share its position with other lists. */
     int r = KV_OK, fd = -1, e;
     DIR *stream = NULL;
@@ -478,6 +495,8 @@ int kv_dir_sync(kv_dir *d)
 {
     if (d->fd < 0)
         return KV_OK;
+    if (kv_dir_usable(d) != KV_OK)
+        return KV_EIO;
     int e = sync_directory(d->fd, d->path);
     return e ? kv_fail_errno(e, "sync", d->path) : KV_OK;
 }
@@ -490,8 +509,7 @@ int kv_dir_hold(kv_dir *d, int how)
     int e;
     if (d->fd < 0)
         return KV_OK;
-    KV_RETRY(e, kv_seam("flock", d->path),
-             flock(d->fd, kind[how] | LOCK_NB) != 0);
+    KV_RETRY(e, kv_seam("flock", d->path), flock(d->fd, kind[how] | LOCK_NB) != 0);
     if (e == EWOULDBLOCK)
         return kv_fail(KV_EBUSY, "%.200s is in use by another process", d->path);
     return e ? kv_fail_errno(e, "lock", d->path) : KV_OK;
@@ -512,9 +530,18 @@ int kv_dir_again(const kv_dir *d, kv_dir **out)
         return kv_fail(KV_ENOMEM, "out of memory");
     copy->files = NULL;
     copy->count = copy->room = 0;
-    /* Not a duplicate: that would share the lock of kv_dir_hold. */
-    KV_RETRY(e, kv_seam("open", d->path),
-             (copy->fd = open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0)) < 0);
+    /* Not a duplicate: that would share the lock of kv_dir_hold. A daemon's child has closed what
+     * it inherited, and goes by the path. */
+    if (is_ours(d, d->fd))
+        KV_RETRY(e, kv_seam("open", d->path),
+                 (copy->fd = open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0)) < 0);
+    else
+        KV_RETRY(e, kv_seam("open", d->path),
+                 (copy->fd = open_at(AT_FDCWD, d->path, O_RDONLY | O_DIRECTORY, 0)) < 0);
+    if (e == 0 && !is_ours(d, copy->fd)) {
+        kv_dir_close(copy);
+        return kv_fail(KV_ENOTFOUND, "%.200s is another directory now", d->path);
+    }
     if (e != 0) {
         copy->fd = -1;
         kv_dir_close(copy);
@@ -568,6 +595,8 @@ int kv_file_open(kv_dir *d, const char *name, int how, int *fd)
         return kv_fail(KV_EREADONLY, "%.200s is open for reading only", d->path);
     if (d->fd < 0)
         return memory_open_file(d, name, how, fd);
+    if (kv_dir_usable(d) != KV_OK)
+        return KV_EIO;
     e = open_or_make(d, name, how, &f, &made);
     if (e == ELOOP)
         return kv_fail(KV_EUNSUPPORTED, "%.150s/%.100s is a symbolic link", d->path, name);
@@ -604,6 +633,8 @@ static int memory_unlink(kv_dir *d, const char *name)
 int kv_file_unlink(kv_dir *d, const char *name)
 {
     int e;
+    if (kv_dir_usable(d) != KV_OK)
+        return KV_EIO;
     if (d->fd < 0)
         KV_CALL(e, seam_at("unlink", d, name), memory_unlink(d, name));
     else
@@ -638,7 +669,10 @@ static int memory_rename(kv_dir *d, const char *from, const char *to)
 
 int kv_file_rename(kv_dir *d, const char *from, const char *to)
 {
-    int e = seam_at("rename", d, from);
+    int e;
+    if (kv_dir_usable(d) != KV_OK)
+        return KV_EIO;
+    e = seam_at("rename", d, from);
     if (e == 0) {
         if (d->fd < 0)
             e = memory_rename(d, from, to);

@@ -153,9 +153,11 @@ static uint64_t format_hash(void)
 static int map_levels(kv_region *r, int space, uint64_t nodes)
 {
     int top = kv_level_of((uint32_t)(nodes - 1), space_first[space]);
-    int level, rc;
+    int level, rc = kv_dir_usable(r->dir);
     void *p;
 
+    if (rc != KV_OK)
+        return rc;
     for (level = 0; level <= top; level++) {
         uint64_t bytes = level_bytes(space, level);
 
@@ -368,22 +370,20 @@ void kv_region_close(kv_region *r)
 static int allocate(kv_region *r, int space, uint64_t from, uint64_t to)
 {
     uint32_t size = space_size[space];
+    int rc = kv_dir_usable(r->dir);
 
-    while (from < to) {
+    while (rc == KV_OK && from < to) {
         int level = kv_level_of((uint32_t)from, space_first[space]);
         uint64_t start = level_start(space, level);
         uint64_t end = start + level_nodes(space, level);
-        int rc;
 
         if (end > to)
             end = to;
         rc = kv_file_allocate(r->fd, place_level(r, space, level) + (from - start) * size,
                               (end - from) * size);
-        if (rc != KV_OK)
-            return rc;
         from = end;
     }
-    return KV_OK;
+    return rc;
 }
 
 /* First touches happen here, not under the writer lock. */

@@ -1726,6 +1726,81 @@ static void processes(void)
     }
 }
 
+/* As a daemon does; what it opens then gets the numbers that the store's files had. */
+static void close_all(int *first, int *last)
+{
+    int fd;
+
+    for (fd = 3; fd < 256; fd++)
+        close(fd);
+    *first = open(at("hosts"), O_RDWR | O_CREAT, 0600);
+    for (fd = *first; fd < 40; fd = *last)
+        *last = dup(*first);
+}
+
+static void a_daemon(const char *path, kv *h, kv_ns *ns)
+{
+    int first, last = 0, fd, forked = fork();
+    kv *again = NULL;
+    kv_ns *none;
+    kv_record r;
+    uint64_t n;
+
+    if (forked != 0) {
+        /* The one that lets its child go on; it has closed its files as well. */
+        close_all(&first, &last);
+        CHECK(kv_get(ns, "k", 1, &r) == KV_OK);
+        CHECK(put(ns, "late", "kept") == KV_OK);
+        CHECK(kv_sync(h) == KV_EIO && strstr(kv_message(), "closed by the program") != NULL);
+        CHECK(kv_backup(h, at("none"), &n) == KV_EIO);
+        CHECK(kv_open(path, NULL, &again) == KV_OK);
+        none = space_of(again, "d");
+        CHECK(is(none, "late", "kept") && put(none, "again", "opened") == KV_OK);
+        CHECK(kv_sync(again) == KV_OK && kv_check(again) == KV_OK);
+        kv_ns_close(none);
+        kv_close(again);
+        CHECK(waitpid(forked, &fd, 0) == forked && WIFEXITED(fd) && WEXITSTATUS(fd) == 0);
+    } else {
+        check_failures = 0;
+        close_all(&first, &last);
+        CHECK(is(ns, "k", "v") && put(ns, "child", "kept") == KV_OK);
+        CHECK(kv_sync(h) == KV_OK && kv_check(h) == KV_OK);
+    }
+    kv_ns_close(ns);
+    kv_close(h);
+    for (fd = first; fd <= last; fd++)
+        CHECK(fcntl(fd, F_GETFD) != -1);
+    CHECK(lseek(first, 0, SEEK_END) == 0);
+    _exit(check_failures ? 1 : 0);
+}
+
+static void closed_descriptors(void)
+{
+    char path[400];
+    pid_t child;
+    int status = 0;
+    kv *h;
+    kv_ns *ns;
+
+    snprintf(path, sizeof path, "%s", at("daemon"));
+    child = fork();
+    if (child == 0) {
+        check_failures = 0;
+        h = open_at(path, NULL);
+        ns = space_of(h, "d");
+        CHECK(put(ns, "k", "v") == KV_OK && kv_sync(h) == KV_OK);
+        a_daemon(path, h, ns);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    h = open_at(path, NULL);
+    ns = space_of(h, "d");
+    CHECK(is(ns, "late", "kept") && is(ns, "again", "opened") && is(ns, "child", "kept"));
+    CHECK(sound(h));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 /* A large step back is taken and told; nothing else may suffer. */
 static void clock_back(const char *path)
 {
@@ -1853,6 +1928,7 @@ int main(void)
     syncing();
     two_handles();
     processes();
+    closed_descriptors();
     done("handles");
     random_runs();
     done("random runs");
