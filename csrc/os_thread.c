@@ -224,28 +224,13 @@ static void guards_remove(const uint64_t *page)
     guards_unlock();
 }
 
-/* Nobody is in the middle of opening or closing a store when the process forks, so that the child
- * finds the lock free. */
-static int at_fork;
-
-static void register_at_fork(void)
-{
-    at_fork = pthread_atfork(kv_process_lock, kv_process_unlock, kv_process_unlock);
-}
-
 int kv_guard_init(kv_guard *g)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     int e, prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
     void *page = NULL;
     KV_CALL(e, kv_seam("mmap", ""), (page = mmap(NULL, KV_PAGE, prot, flags, -1, 0)) == MAP_FAILED);
     if (e != 0)
         return kv_fail_errno(e, "map a page", "");
-    e = pthread_once(&once, register_at_fork);
-    if (e != 0 || at_fork != 0) {
-        munmap(page, KV_PAGE);
-        return kv_fail_errno(e ? e : at_fork, "register a fork handler", "");
-    }
     if (kv_seam("wipeonfork", "") != 0 || madvise(page, KV_PAGE, MADV_WIPEONFORK) != 0) {
         e = guards_add(page);
         if (e != 0) {
