@@ -417,10 +417,10 @@ uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes)
     uint64_t next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
     uint32_t need = 0;
 
-    /* A leaf is at least a third full after a split; freed nodes wait before they are used again.
-     */
-    if (kv_region_room(r, KV_NODES) <
-        kv_order_room(r) + (writes > 1 ? 256 + (bytes + 12 * writes) * 3 / 1024 : 0))
+    /* A leaf is at least a third full after a split; freed nodes wait before they are used again. A
+     * delete must always be possible after a put; the nodes it takes it gives back. */
+    if (kv_region_room(r, KV_NODES) < kv_order_room(r, writes > 0 ? 2 : 1) +
+                                          (writes > 1 ? 256 + (bytes + 12 * writes) * 3 / 1024 : 0))
         need |= 1u << KV_NODES;
     if (kv_region_room(r, KV_OVERFLOW) < KV_HASH_ROOM * writes)
         need |= 1u << KV_OVERFLOW;

@@ -113,7 +113,7 @@ static int batch_check(kv_ns *ns, batch *b)
     for (i = 0; i < b->n; i++)
         if (kv_write_is_large(ns->h->s, &b->items[i].value)) {
             b->failed = i;
-            e = kv_write_blob(ns->h->s, &b->items[i].value, b->refs[i]);
+            e = kv_write_blob(ns->h, &b->items[i].value, b->refs[i]);
             if (e != KV_OK) {
                 b->refs[i][1] = 0;
                 return e;
@@ -223,7 +223,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
             return e;
         b->sizes[i] = kv_rec_measure(&b->recs[i]);
         written += kv_rec_align(b->sizes[i]);
-        if (!(*need & KV_NEED_LOG) && !kv_log_fit(&s->log, &a, b->sizes[i], 0))
+        if (!(*need & KV_NEED_LOG) && !kv_log_fit(&s->log, &a, b->sizes[i], KV_FOR_PUT))
             *need |= KV_NEED_LOG;
     }
     e = kv_write_over_size(s, more, less);

@@ -398,7 +398,7 @@ static int copy_record(copier *c, uint64_t pos)
         a.next_rev = *kv_st(to, KV_ST_REV) + 1;
         a.next_ns = *kv_st(to, KV_ST_NEXT_NS);
         a.time = (int64_t)*kv_st(to, KV_ST_CLOCK);
-        if (kv_log_fit(&to->log, &a, size, 0))
+        if (kv_log_fit(&to->log, &a, size, KV_FOR_PUT))
             break;
         e = kv_log_prepare(&to->log, kv_segment_size(to));
     }

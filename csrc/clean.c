@@ -26,7 +26,7 @@ uint64_t kv_log_goal(kv_db *s)
 {
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE)),
              data = kv_load_relaxed(kv_st(s, KV_ST_DATA));
-    uint64_t seg = kv_segment_size(s), other = kv_region_bytes(&s->region) + 4 * seg,
+    uint64_t seg = kv_segment_size(s), other = kv_region_bytes(&s->region) + 5 * seg,
              goal = data * 2;
 
     goal = goal > other ? goal - other : 0;
@@ -130,7 +130,7 @@ static int move(kv_db *s, kv_found *f)
     a.next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
     a.next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
     a.time = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
-    if (!kv_log_fit(&s->log, &a, r.size, 1))
+    if (!kv_log_fit(&s->log, &a, r.size, KV_FOR_CLEANER))
         return 0;
     kv_log_begin(&s->log, &a);
     pos = kv_log_append(&s->log, &a, &r);
@@ -156,6 +156,8 @@ static int judge(kv_db *s, const kv_rec *r, uint64_t hash, uint64_t at, int64_t 
     f.rec = *r;
     if ((r->expires == 0 || r->expires > now) && kv_ns_state(s, r->ns) != KV_NAME_DROPPED)
         return move(s, &f);
+    if (kv_index_short_to_clean(s))
+        return 0;
     kv_blob_dead(s, r, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
     kv_txn_begin(&s->region);
     e = kv_index_forget(s, &f);
@@ -192,7 +194,7 @@ static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
     if (e < 0)
         return e;
     for (i = 0; i < n; i++) {
-        e = kv_index_short(s) ? 0 : judge(s, &r[i], hash[i], at[i], now);
+        e = judge(s, &r[i], hash[i], at[i], now);
         if (e != 1)
             return e;
         *looked += next[i] - at[i];
@@ -236,7 +238,7 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now)
     int i;
 
     for (i = 0; i < TIMERS_A_WRITE && kv_wheel_due(&s->region, now); i++)
-        if (kv_index_short(s) || expire_step(s, now, &expired) != 1)
+        if (kv_index_short_to_clean(s) || expire_step(s, now, &expired) != 1)
             break;
     if (expired)
         kv_store(kv_st(s, KV_ST_EXPIRED), kv_load_relaxed(kv_st(s, KV_ST_EXPIRED)) + expired);
@@ -257,10 +259,10 @@ static int tick_locked(kv_db *s, uint64_t max, int all, uint64_t *done, int *mor
     if (now > (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK)))
         kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
     for (i = 0; i < STEPS_A_LOCK && expired < max; i++) {
-        *need = kv_index_short(s);
-        if (*need)
+        *need = kv_index_short_to_clean(s);
+        if (*need && !all)
             break;
-        e = kv_wheel_due(&s->region, now) ? expire_step(s, now, &expired) : 0;
+        e = !*need && kv_wheel_due(&s->region, now) ? expire_step(s, now, &expired) : 0;
         if (e < 0)
             return e;
         if (e == 1) {

@@ -637,7 +637,14 @@ void kv_log_begin(kv_log *l, kv_append *a)
     a->last = kv_load_relaxed(&l->w[KV_LOG_LAST]);
 }
 
-int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve)
+/* While all lies in one segment there is nothing to clean, and its tombstones are not larger than
+ * what they delete: one reserve is enough, and a small store stays small. */
+uint32_t kv_log_reserve(kv_log *l, uint32_t head)
+{
+    return head > kv_load_relaxed(&l->w[KV_LOG_OLDEST]) ? 2 : 1;
+}
+
+int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who)
 {
     uint32_t id = kv_pos_id(a->pos), spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
     uint64_t m = mapping_of(l, id);
@@ -651,7 +658,11 @@ int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve)
             return 0; /* prepared when values were smaller: the caller asks for a larger one */
     }
     a->pos += size;
-    return m != 0 && (reserve || id < spares);
+    if (who == KV_FOR_PUT)
+        id += kv_log_reserve(l, id);
+    else if (who == KV_FOR_DELETE && !KV_IS_BUG(21))
+        id += kv_log_reserve(l, id - 1) - 1;
+    return m != 0 && id <= spares;
 }
 
 uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)

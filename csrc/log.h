@@ -9,7 +9,8 @@
  *
  *   [oldest, clean)   judged by the cleaner, waiting to be retired
  *   [clean, head]     the log; the tail is in the head
- *   (head, spares]    allocated, all zero; the last one is the reserve that puts never take
+ *   (head, spares]    allocated, all zero; the last two are reserves: one for deletes and the
+ *                     cleaner, the last for the cleaner alone (kv_log_fit)
  *
  * Publishing the tail is the commit of a write: bytes behind it belong to nobody. A segment's
  * header is written when it becomes the head and names its predecessor's exact end and last
@@ -181,9 +182,13 @@ typedef struct kv_append {
 } kv_append;
 
 void kv_log_begin(kv_log *l, kv_append *a);
-/* Whether a record of `size` bytes fits behind a->pos; moves a->pos behind it. reserve: the last
- * spare may be taken. */
-int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, int reserve);
+/* Who asks for room. On a full disk a put must leave room for deletes, and a delete for the
+ * cleaner, which with one empty segment can always empty the oldest one and so gain another. */
+enum kv_room { KV_FOR_PUT, KV_FOR_DELETE, KV_FOR_CLEANER };
+/* Whether a record of `size` bytes fits behind a->pos; moves a->pos behind it. */
+int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who);
+/* Spare segments that are kept from puts while the head is `head`. */
+uint32_t kv_log_reserve(kv_log *l, uint32_t head);
 /* Writes a record behind the tail, invisible; returns its position. The caller has checked that it
  * fits. */
 uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r);
@@ -263,8 +268,12 @@ typedef struct kv_tail {
 } kv_tail;
 /* What lies behind the walk's end. */
 int kv_walk_tail(kv_walk *w, kv_tail *t);
+/* Before the log is walked: gives up the spares behind it; how many. For an index that on a full
+ * disk finds no room otherwise. */
+int kv_log_drop_spares(kv_dir *dir, uint32_t oldest);
 /* Cuts the log there: removes later segments, newest first, zeroes the rest of the last; sets the
- * words so that appending goes on at the walk's end, with one spare behind it. Durable on return.
+ * words so that appending goes on at the walk's end, with the spares that were there, at most two,
+ * behind it. Durable on return.
  */
 int kv_log_cut(kv_log *l, kv_walk *w, const kv_tail *t);
 

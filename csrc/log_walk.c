@@ -309,15 +309,55 @@ static int zero_rest(kv_log *l, const kv_walk *w)
     return e;
 }
 
+/* Whether segment id is a spare as kv_log_prepare leaves it: of a size, allocated, all zero. */
+static int is_spare(kv_dir *dir, uint32_t id, kv_scratch *buf)
+{
+    char name[24];
+    uint64_t n;
+    size_t got;
+    int fd, good;
+
+    snprintf(name, sizeof name, "log.%08x", (unsigned)id);
+    if (kv_file_open(dir, name, KV_FILE_WRITE, &fd) != KV_OK)
+        return 0;
+    good = kv_file_size(fd, &n) == KV_OK && n >= KV_SEG_MIN && n <= KV_SEG_MAX &&
+           (n & (n - 1)) == 0 && kv_scratch_need(buf, n) == KV_OK &&
+           kv_file_read(fd, buf->p, n, 0, &got) == KV_OK && got == n &&
+           nonzero(buf->p, (uint32_t)n) == 0 && kv_file_allocate(fd, 0, n) == KV_OK;
+    kv_file_close(fd);
+    return good;
+}
+
+int kv_log_drop_spares(kv_dir *dir, uint32_t oldest)
+{
+    uint32_t id = oldest;
+    kv_scratch buf = {0};
+    char name[24];
+    int n = 0;
+
+    if (kv_dir_list(dir, highest, &id) != KV_OK)
+        return 0;
+    for (; id > oldest && is_spare(dir, id, &buf); id--, n++) {
+        snprintf(name, sizeof name, "log.%08x", (unsigned)id);
+        if (kv_file_unlink(dir, name) != KV_OK)
+            break;
+    }
+    kv_scratch_free(&buf);
+    return n;
+}
+
 int kv_log_cut(kv_log *l, kv_walk *w, const kv_tail *t)
 {
     uint64_t pos = kv_walk_pos(w);
     char name[24];
-    uint32_t id;
+    uint32_t id, spares = w->id;
     int e = KV_OK;
 
+    /* The reserves stay: on a full disk there might be no others. */
+    while (spares < w->id + 2 && spares < t->last_id && is_spare(l->dir, spares + 1, &w->ahead))
+        spares++;
     /* Newest first, so that a death in between never leaves a chain that leads past a hole. */
-    for (id = t->last_id; e == KV_OK && id > w->id; id--) {
+    for (id = t->last_id; e == KV_OK && id > spares; id--) {
         snprintf(name, sizeof name, "log.%08x", (unsigned)id);
         e = kv_file_unlink(l->dir, name);
     }
@@ -327,7 +367,7 @@ int kv_log_cut(kv_log *l, kv_walk *w, const kv_tail *t)
         e = zero_rest(l, w);
     if (e != KV_OK)
         return e;
-    kv_store(&l->w[KV_LOG_SPARES], w->id);
+    kv_store(&l->w[KV_LOG_SPARES], spares);
     /* What is not known durable may still be in the page cache alone. */
     kv_store(&l->w[KV_LOG_SYNC_FROM], kv_pos_id(t->durable));
     kv_store(&l->w[KV_LOG_SYNCED], t->durable);

@@ -136,6 +136,12 @@ static uint32_t spares(kv_db *s)
            kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
 }
 
+/* The reserves, as kv_log_fit has them, for a log whose head is the present one. */
+static uint32_t reserve(kv_db *s)
+{
+    return kv_log_reserve(&s->log, kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL])));
+}
+
 /* What the cleaner has passed and the disk has not yet caught up with. */
 static int behind(kv_db *s)
 {
@@ -146,27 +152,31 @@ static int behind(kv_db *s)
            kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 16 + 4 * (uint64_t)head_size(s);
 }
 
-/* The reserve, one more from the moment the head is half full, and some in hand where segments go
- * by quickly. */
+/* The reserves, what the next head will want from the moment this one is half full, and some in
+ * hand where segments go by quickly. */
 static uint32_t spares_wanted(kv_db *s)
 {
     uint32_t size = head_size(s), off = kv_pos_off(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
 
     if (behind(s))
-        return 1; /* who needs one helps to catch up first: kv_make_room */
-    return 1 + (off > size / 2) + (size > 2 * KV_SEG_MIN ? SPARES_AHEAD : 0);
+        return reserve(s); /* who needs one helps to catch up first: kv_make_room */
+    return (off > size / 2 ? 3 : reserve(s)) + (size > 2 * KV_SEG_MIN ? SPARES_AHEAD : 0);
 }
 
 /* ---- room ----------------------------------------------------------------------------- */
 
-static uint64_t nodes_wanted(kv_db *s, int space, uint64_t writes, uint64_t bytes)
+/* plenty: some more, so that it is seldom asked for. */
+static uint64_t nodes_wanted(kv_db *s, int space, uint64_t writes, uint64_t bytes, int plenty)
 {
     kv_region *r = &s->region;
 
     switch (space) {
     case KV_NODES:
         /* A larger store gets enough for kv_index_short to answer at once. */
-        return kv_order_room(r) + (kv_load_relaxed(&r->head->used[KV_NODES]) > 64 ? 96 : 8) +
+        return kv_order_room(r, writes > 0 ? 2 : 1) +
+               (!plenty                                          ? 0
+                : kv_load_relaxed(&r->head->used[KV_NODES]) > 64 ? 128
+                                                                 : 4) +
                (writes > 1 ? 256 + (bytes + 12 * writes) * 3 / 1024 : 0);
     case KV_OVERFLOW:
         return KV_HASH_ROOM * writes + 4;
@@ -186,9 +196,11 @@ static int grow(kv_db *s, uint32_t need, uint64_t writes, uint64_t bytes)
 
     for (space = 0; e == KV_OK && space < KV_SPACES; space++)
         if (need & 1u << space) {
-            want = nodes_wanted(s, space, writes, bytes);
+            want = nodes_wanted(s, space, writes, bytes, 1);
             if (space == KV_NAMES || kv_region_room(&s->region, space) < want)
                 e = kv_region_grow(&s->region, space, want);
+            if (e == KV_EFULL)
+                e = kv_region_grow(&s->region, space, nodes_wanted(s, space, writes, bytes, 0));
         }
     if (e == KV_OK && kv_hash_wants_room(&s->region))
         (void)kv_region_grow(&s->region, KV_BUCKETS, 1);
@@ -255,8 +267,26 @@ static int retire(kv_db *s)
     return e;
 }
 
-/* Segments for `bytes` more and the reserve behind them. */
-static int prepare_log(kv_db *s, uint64_t bytes)
+/* One more segment. On a full disk a smaller one will do, such as cleaning gives back; half of the
+ * largest one still holds any record. */
+static int prepare(kv_db *s)
+{
+    uint32_t size = kv_segment_size(s), largest = 0, id;
+    int e = kv_log_prepare(&s->log, size);
+
+    if (e != KV_EFULL)
+        return e;
+    for (id = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]); id <= kv_load(&s->log.w[KV_LOG_SPARES]);
+         id++)
+        if (kv_log_size_of(&s->log, id) > largest)
+            largest = kv_log_size_of(&s->log, id);
+    while (e == KV_EFULL && size > KV_SEG_MIN && size > largest / 2)
+        e = kv_log_prepare(&s->log, size /= 2);
+    return e;
+}
+
+/* Segments for `bytes` more and `keep` more of them after these. */
+static int prepare_log(kv_db *s, uint64_t bytes, uint32_t keep)
 {
     uint32_t size = kv_segment_size(s), id;
     uint64_t room = 0;
@@ -267,16 +297,58 @@ static int prepare_log(kv_db *s, uint64_t bytes)
          id <= kv_load(&s->log.w[KV_LOG_SPARES]); id++)
         room += kv_log_size_of(&s->log, id) / 4 * 3;
     do {
-        e = kv_log_prepare(&s->log, size);
+        e = prepare(s);
         room += size / 4 * 3;
-    } while (e == KV_OK && (room < bytes + size || spares(s) < 2));
+    } while (e == KV_OK && (room < bytes + keep * (uint64_t)size || spares(s) < 1 + keep));
     return e;
+}
+
+/* The reserves that are not used first, lest on a full disk the index takes the space they need. */
+static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
+{
+    kv_db *s = h->s;
+    int e = lock_maint(s, h->timeout);
+
+    if (e != KV_OK)
+        return e;
+    while (e == KV_OK && spares(s) + (writes == 0) < reserve(s))
+        e = prepare(s);
+    if (e == KV_OK)
+        e = grow(s, need, writes, bytes);
+    if (e == KV_OK && need & KV_NEED_LOG)
+        e = prepare_log(s, bytes, 2);
+    else if (e == KV_OK && need & KV_NEED_RESERVE)
+        e = prepare_log(s, 0, 1);
+    unlock_maint(s);
+    return e;
+}
+
+/* Frees what the cleaner has passed, or waits for who is about it. */
+static void free_passed(kv *h)
+{
+    if (kv_lock_durable(h->s, h->timeout) != KV_OK)
+        return;
+    /* The file of a large value goes when what superseded it is durable. */
+    if (kv_blobs_dead(h->s) == 0 || kv_log_sync(&h->s->log) == KV_OK)
+        (void)retire(h->s);
+    /* Some file systems hand out what was freed only after a commit. */
+    (void)kv_dir_sync(h->s->dir);
+    kv_unlock_durable(h->s);
+}
+
+/* Whether cleaning may still help on a full disk: there is a segment's worth of what nobody needs.
+ * For a delete the cleaner goes through all of the log as it was (to `end`) if it must; a put gives
+ * up after some segments, for it would copy all of a full store to gain one. */
+static int worth_cleaning(kv_db *s, uint32_t need, int tries, uint64_t end)
+{
+    return kv_log_used(&s->log) >= kv_load(kv_st(s, KV_ST_LIVE)) + head_size(s) &&
+           (need & KV_NEED_LOG ? tries < 3 : kv_load(&s->log.w[KV_LOG_CLEAN]) < end);
 }
 
 int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
 {
     kv_db *s = h->s;
-    uint64_t done;
+    uint64_t end = kv_load(&s->log.w[KV_LOG_TAIL]), done;
     int e, tries;
 
     if (need & KV_NEED_LOG && behind(s) && kv_lock_durable(s, h->timeout) == KV_OK) {
@@ -285,26 +357,31 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
         kv_unlock_durable(s);
     }
     for (tries = 0;; tries++) {
-        e = lock_maint(s, h->timeout);
-        if (e != KV_OK)
-            return e == KV_MOVED ? KV_OK : e; /* the caller looks again */
-        e = grow(s, need, writes, bytes);
-        if (e == KV_OK && need & (KV_NEED_LOG | KV_NEED_RESERVE)) {
-            e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
-            if (e == KV_EFULL && kv_lock_durable(s, h->timeout) == KV_OK) {
-                (void)retire(s);
-                kv_unlock_durable(s);
-                e = prepare_log(s, need & KV_NEED_LOG ? bytes : 0);
-            }
+        e = make(h, need, writes, bytes);
+        if (e == KV_EFULL) {
+            free_passed(h);
+            e = make(h, need, writes, bytes);
         }
-        unlock_maint(s);
-        if (e != KV_EFULL || tries == 3 ||
-            kv_log_used(&s->log) < kv_load(kv_st(s, KV_ST_LIVE)) + kv_segment_size(s))
+        if (e != KV_EFULL || !worth_cleaning(h->s, need, tries, end))
+            return e == KV_MOVED ? KV_OK : e; /* moved: the caller looks again */
+        /* Cleans as much as there is room for, and tries again. */
+        if (kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK || (done == 0 && tries > 0))
             return e;
-        /* The disk is full and the log holds what nobody needs: clean a segment's worth and try
-         * again. */
-        if (kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK)
-            return e;
+    }
+}
+
+int kv_reclaim(kv *h)
+{
+    uint64_t end = kv_load(&h->s->log.w[KV_LOG_TAIL]), done = 1;
+    int something = kv_blobs_dead(h->s) > 0;
+
+    for (;;) {
+        free_passed(h);
+        (void)make(h, 0, 1, 0);
+        if (done == 0 || !worth_cleaning(h->s, 0, 0, end) ||
+            kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK)
+            return something;
+        something = 1;
     }
 }
 
@@ -330,7 +407,8 @@ static uint32_t runs_low(kv_db *s)
     uint64_t *used = r->head->used;
     uint32_t need = 0;
 
-    if (kv_region_room(r, KV_NODES) < 2 * kv_order_room(r) + kv_load_relaxed(&used[KV_NODES]) / 32)
+    if (kv_region_room(r, KV_NODES) <
+        2 * kv_order_room(r, 1) + kv_load_relaxed(&used[KV_NODES]) / 32)
         need |= 1u << KV_NODES;
     if (kv_region_room(r, KV_OVERFLOW) <
         KV_HASH_ROOM + 4 + kv_load_relaxed(&used[KV_OVERFLOW]) / 32)
@@ -358,13 +436,16 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
         e = lock_maint(s, timeout);
     if (e != KV_OK)
         return e == KV_MOVED ? KV_OK : e;
-    need = runs_low(s);
+    /* On a full disk the reserves come first: with them cleaning goes on, and makes room. */
+    while (e == KV_OK && spares(s) < reserve(s))
+        e = prepare(s);
+    need = e == KV_OK ? runs_low(s) : 0;
     for (i = 0; i < KV_SPACES; i++)
         if (need & 1u << i)
             (void)kv_region_grow(&s->region, (int)i,
                                  kv_load_relaxed(&s->region.head->used[i]) / 8 + 8);
-    while (spares(s) < spares_wanted(s) && kv_log_prepare(&s->log, kv_segment_size(s)) == KV_OK)
-        ;
+    while (e == KV_OK && spares(s) < spares_wanted(s))
+        e = prepare(s);
     unlock_maint(s);
     if (kv_load(&s->log.w[KV_LOG_BROKEN]) || !(sync || retires(s) || kv_blobs_dead(s)))
         return KV_OK;

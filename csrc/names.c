@@ -73,7 +73,7 @@ int kv_name_ensure(kv_db *s, kv_ns *ns, const char *desc, size_t desc_len, int c
     a.next_ns = r.ns >= a.next_ns ? (uint64_t)r.ns + 1 : a.next_ns;
     size = kv_rec_measure(&r);
     *need = kv_index_needs(s, 1, KV_MAX_NAME);
-    if (!kv_log_fit(&s->log, &a, size, 0))
+    if (!kv_log_fit(&s->log, &a, size, KV_FOR_PUT))
         *need |= KV_NEED_LOG;
     if (*need)
         return KV_OK;
@@ -214,7 +214,7 @@ static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, ui
     size = kv_rec_measure(&r);
     kv_write_begin(s, &a, now);
     a.next_rev++;
-    if (!kv_log_fit(&s->log, &a, size, 1)) {
+    if (!kv_log_fit(&s->log, &a, size, KV_FOR_DELETE)) {
         *need = KV_NEED_RESERVE;
         return KV_OK;
     }

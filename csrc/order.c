@@ -961,7 +961,7 @@ void kv_order_init(kv_region *r)
 }
 
 /* Three nodes a level, three of new roots: see partition(). What lies in the queue serves too. */
-uint64_t kv_order_room(const kv_region *r)
+uint64_t kv_order_room(const kv_region *r, unsigned operations)
 {
     uint64_t root = kv_load_relaxed(&r->head->order[KV_ORDER_ROOT]);
     uint64_t have = kv_load_relaxed(&r->head->order[KV_ORDER_FREE_COUNT]);
@@ -971,6 +971,7 @@ uint64_t kv_order_room(const kv_region *r)
     if (root)
         need += child_node((kv_region *)r, root, &v) ? 3 * ((uint64_t)v.level + 1)
                                                      : 3 * (uint64_t)KV_ORDER_DEPTH;
+    need *= operations;
     kept = freed_before(r) + 1;
     have = have > kept ? have - kept : 0;
     return need > have ? need - have : 0;

@@ -37,8 +37,8 @@ void kv_order_init(kv_region *r);
 
 /* ---- under the writer lock, in a transaction; journaled, no visible word of their own - */
 
-/* Fresh nodes that one insert or remove needs at most in KV_NODES for the tree as it is. */
-uint64_t kv_order_room(const kv_region *r);
+/* Fresh nodes that so many inserts or removes need at most in KV_NODES for the tree as it is. */
+uint64_t kv_order_room(const kv_region *r, unsigned operations);
 /* KV_OK; KV_EEXISTS (unchanged); KV_ECORRUPT (unchanged). */
 int kv_order_insert(kv_region *r, const void *key, size_t len);
 /* KV_OK; KV_ENOTFOUND (unchanged); KV_ECORRUPT (unchanged). */

@@ -372,17 +372,9 @@ int kv_file_write(int fd, const void *from, size_t n, uint64_t off)
     return e ? fail_fd(e, "write", fd) : KV_OK;
 }
 
-/* For file systems without fallocate. Below the size everything has been allocated by an earlier
- * call, since nothing else makes a file of ours longer. */
-static int write_zeros(int fd, uint64_t off, uint64_t n)
+static int write_zeros(int fd, uint64_t off, uint64_t end)
 {
     static const char zeros[65536];
-    struct stat st;
-    uint64_t end = off + n;
-    if (fstat(fd, &st) != 0)
-        return errno;
-    if (off < (uint64_t)st.st_size)
-        off = (uint64_t)st.st_size;
     while (off < end) {
         size_t piece = end - off < sizeof zeros ? (size_t)(end - off) : sizeof zeros;
         int e = write_all(fd, zeros, piece, off);
@@ -391,6 +383,25 @@ static int write_zeros(int fd, uint64_t off, uint64_t n)
         off += piece;
     }
     return 0;
+}
+
+/* For file systems without fallocate. Below the size everything has been allocated by an earlier
+ * call, since nothing else makes a file of ours longer. */
+static int lengthen(int fd, uint64_t off, uint64_t end)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return errno;
+    return write_zeros(fd, off < (uint64_t)st.st_size ? (uint64_t)st.st_size : off, end);
+}
+
+/* Where blocks are smaller than pages (an ext4 of less than 512 MiB), the first store to a page of
+ * allocated space makes several blocks of its file "written", which may ask for a block more to
+ * note that; on a full disk this is a SIGBUS. It is better asked for by a write, which can fail. */
+static int has_small_blocks(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_blksize < (blksize_t)KV_PAGE;
 }
 
 /* A failure may leave part of the space allocated; it is never cut off again (a mapping may reach
@@ -429,7 +440,9 @@ int kv_file_allocate(int fd, uint64_t off, uint64_t n)
         }
     }
     if (e == EOPNOTSUPP || e == ENOSYS)
-        e = write_zeros(fd, off, n);
+        e = lengthen(fd, off, end);
+    else if (e == 0 && !memory && has_small_blocks(fd))
+        e = write_zeros(fd, off, end);
     return e ? fail_fd(e, "allocate space for", fd) : KV_OK;
 }
 

@@ -193,7 +193,8 @@ int kv_file_stat(int fd, uint64_t *dev, uint64_t *inode);
 int kv_file_read(int fd, void *to, size_t n, uint64_t off,
                  size_t *got); /* short only at the end of the file */
 int kv_file_write(int fd, const void *from, size_t n, uint64_t off); /* all of it */
-int kv_file_allocate(int fd, uint64_t off, uint64_t n); /* real space, zeros; extends the size */
+int kv_file_allocate(int fd, uint64_t off, uint64_t n); /* real space, zeros (nothing is there yet);
+                                                         extends the size */
 int kv_file_sync(int fd);                               /* fdatasync */
 void kv_file_flush(int fd,
                    int wait); /* starts writing what is dirty, or waits for it; no promise */

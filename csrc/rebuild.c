@@ -254,7 +254,7 @@ static int rewrite(kv_db *s, uint64_t pos)
         a.next_rev = *kv_st(s, KV_ST_REV) + 1;
         a.next_ns = *kv_st(s, KV_ST_NEXT_NS);
         a.time = (int64_t)*kv_st(s, KV_ST_CLOCK);
-        if (kv_log_fit(&s->log, &a, r.size, 0))
+        if (kv_log_fit(&s->log, &a, r.size, KV_FOR_PUT))
             break;
         e = kv_log_prepare(&s->log, kv_segment_size(s));
         if (e != KV_OK)
@@ -390,6 +390,12 @@ static int replay(kv_db *s, const kv_options *o)
 
     memset(&t, 0, sizeof t);
     e = replay_once(s, 0, &w, &t, &damaged);
+    /* The index that is built now may want more room than the former one had. */
+    if (e == KV_EFULL && !s->readonly && kv_log_drop_spares(s->dir, (uint32_t)s->meta.oldest)) {
+        kv_walk_close(&w);
+        kv_forget_index(s, 1);
+        e = replay_once(s, 0, &w, &t, &damaged);
+    }
     if (e == KV_OK && damaged) {
         id = w.id;
         off = w.off;
@@ -425,7 +431,8 @@ static int replay(kv_db *s, const kv_options *o)
     if (s->readonly)
         return KV_OK;
     /* A store on a full disk still opens: reading and deleting work without a spare. */
-    e = damaged ? KV_OK : kv_log_prepare(&s->log, kv_segment_size(s));
+    if (kv_load(&s->log.w[KV_LOG_SPARES]) == kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])))
+        e = kv_log_prepare(&s->log, kv_segment_size(s));
     return e == KV_EFULL ? KV_OK : e;
 }
 

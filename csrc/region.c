@@ -409,7 +409,7 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
     uint64_t page = KV_PAGE / space_size[space];
     uint64_t ready = kv_load(&r->head->ready[space]);
     uint64_t used = kv_load(&r->head->used[space]);
-    uint64_t to = ready + ready / 8;
+    uint64_t to = ready + ready / 8, least;
     int rc = kv_region_follow(r); /* it may have grown in another process */
 
     if (rc != KV_OK)
@@ -419,6 +419,7 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
                        space);
     if (used + more <= ready)
         return KV_OK;
+    least = (used + more + page - 1) / page * page;
     if (to < used + more)
         to = used + more;
     if (is_huge(kv_level_of((uint32_t)(to - 1), space_first[space])))
@@ -426,7 +427,11 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
     to = (to + page - 1) / page * page;
     if (to > MAX_NODES)
         to = MAX_NODES;
+    if (least > to)
+        least = to;
     rc = allocate(r, space, ready, to);
+    if (rc == KV_EFULL && least < to)
+        rc = allocate(r, space, ready, to = least);
     if (rc != KV_OK)
         return rc;
     kv_mutex_lock(r->mutex);

@@ -244,19 +244,28 @@ void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
 
 /* Bits of what must be made before a write can go on. */
 enum { KV_NEED_LOG = 1 << 8, KV_NEED_RESERVE = 1 << 9 };
-/* Nodes for `writes` more keys whose keys have `bytes` bytes in all: 0, or a mask of 1 << space. */
+/* Nodes for `writes` more keys whose keys have `bytes` bytes in all and for a delete after them, or
+ * (writes 0) for taking entries out: 0, or a mask of 1 << space. */
 uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes);
 /* The same for one more key, in a few loads where there is plenty. */
 static inline uint32_t kv_index_short(kv_db *s)
 {
     kv_region *r = &s->region;
 
-    if (kv_likely(kv_region_room(r, KV_NODES) >= 64 && kv_region_room(r, KV_OVERFLOW) >= 4 &&
+    if (kv_likely(kv_region_room(r, KV_NODES) >= 96 && kv_region_room(r, KV_OVERFLOW) >= 4 &&
                   kv_region_room(r, KV_TIMERS) >= 8 &&
                   kv_load_relaxed(&r->limit[KV_NAMES]) >=
                       2 * kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS)) + 2))
         return 0;
     return kv_index_needs(s, 1, KV_MAX_KEY);
+}
+/* For taking entries out and for firing timers: less than a key asks for, so that where the disk
+ * has no room for more keys these still go on. */
+static inline uint32_t kv_index_short_to_clean(kv_db *s)
+{
+    return kv_likely(kv_index_short(s) == 0)
+               ? 0
+               : kv_index_needs(s, 0, 0) & (1u << KV_NODES | 1u << KV_TIMERS);
 }
 /* Finds the slot that holds exactly `addr`, without reading a record. */
 int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f);
@@ -294,6 +303,8 @@ static inline uint64_t kv_blobs_dead(kv_db *s)
 /* Makes what `need` asks for: nodes for that many keys, a segment that holds a record of `bytes`.
  * Not under the writer lock. */
 int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes);
+/* Cleans and frees what nobody needs, on a full disk. 0: that was nothing. */
+int kv_reclaim(kv *h);
 /* After a write: wakes (and starts) the helper when something runs low or must be synced. */
 void kv_after_write(kv *h);
 /* Starts the helper of this process, if it does not run. */

@@ -29,7 +29,7 @@ typedef struct write {
     int (*decide)(struct write *w,
                   void *arg); /* KV_OK: write w->rec; 1: nothing to write, done; or a code */
     void *arg;
-    int drops_space; /* may take the reserve: it deletes */
+    int drops_space; /* a delete: has a reserve of its own */
     int committed;   /* the record is in the log: what fails from there on undoes nothing */
 } write;
 
@@ -161,8 +161,8 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     size = kv_rec_measure(r);
     kv_write_begin(s, &a, w->now);
     a.next_rev++;
-    *need = kv_index_short(s);
-    if (!kv_log_fit(&s->log, &a, size, w->drops_space))
+    *need = w->drops_space ? kv_index_short_to_clean(s) & 1u << KV_NODES : kv_index_short(s);
+    if (!kv_log_fit(&s->log, &a, size, w->drops_space ? KV_FOR_DELETE : KV_FOR_PUT))
         *need |= w->drops_space ? KV_NEED_RESERVE : KV_NEED_LOG;
     if (*need)
         return KV_OK;
@@ -196,7 +196,7 @@ static int write_key(write *w)
         kv_unlock_writer(h);
         if (e != KV_OK || need == 0)
             break;
-        e = kv_make_room(h, need, 1,
+        e = kv_make_room(h, need, !w->drops_space,
                          (uint64_t)w->rec.value_len + KV_MAX_KEY + KV_MAX_META + KV_REC_MAX_HEAD);
         if (e != KV_OK)
             return e;
@@ -351,12 +351,19 @@ static int decide_put(write *w, void *arg)
     return KV_OK;
 }
 
-int kv_write_blob(kv_db *s, const kv_value *v, uint64_t ref[2])
+static int write_blob(kv_db *s, const kv_value *v, uint64_t ref[2])
 {
     int e = kv_os_random(&ref[0], sizeof ref[0]);
 
     ref[1] = v->len;
     return e == KV_OK ? kv_blob_write(s->dir, s->meta.store_id, ref[0], v->data, v->len) : e;
+}
+
+int kv_write_blob(kv *h, const kv_value *v, uint64_t ref[2])
+{
+    int e = write_blob(h->s, v, ref);
+
+    return e == KV_EFULL && kv_reclaim(h) ? write_blob(h->s, v, ref) : e;
 }
 
 int kv_write_is_large(kv_db *s, const kv_value *v)
@@ -420,7 +427,7 @@ int kv_put(kv_ns *ns, const char *key, size_t len, const kv_value *v, const kv_w
     p.w = opts;
     p.old.out = old;
     if (kv_write_is_large(ns->h->s, v)) {
-        e = kv_write_blob(ns->h->s, v, p.ref);
+        e = kv_write_blob(ns->h, v, p.ref);
         if (e != KV_OK)
             return e;
         p.blob = 1;

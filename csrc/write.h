@@ -32,7 +32,7 @@ int kv_write_over_size(kv_db *s, uint64_t more, uint64_t less);
 uint64_t kv_write_user_bytes(const kv_rec *r); /* key, value and metadata */
 /* Large values go to a file of their own before the lock is taken; ref: its id and size. */
 int kv_write_is_large(kv_db *s, const kv_value *v);
-int kv_write_blob(kv_db *s, const kv_value *v, uint64_t ref[2]);
+int kv_write_blob(kv *h, const kv_value *v, uint64_t ref[2]);
 /* kv_put of a large value whose finished file `ref` names; on failure the file is gone. */
 int kv_write_reference(kv_ns *ns, const char *key, size_t len, int type, const uint64_t ref[2],
                        const kv_write *opts, uint64_t *rev);

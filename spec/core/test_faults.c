@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_faults.c - the whole store when the system says no: every system call of a script failing,
- * once and for ever; calls failing by chance beside the helper thread; a full disk; every
- * allocation failing. A call that fails leaves all as it was, and the next opening finds it.
+ * once and for ever; calls failing by chance beside the helper thread; every allocation failing. A
+ * call that fails leaves all as it was, and the next opening finds it. (test_full.c: full disks.)
  */
 #define _GNU_SOURCE
 #include "model.h"
@@ -10,9 +10,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
-#include <sys/wait.h>
 
 #define T0 1900000000000LL
 
@@ -330,169 +327,6 @@ static void beside_the_helper(void)
     kv_test_syscall = NULL;
     model_clear(m);
     free(m);
-}
-
-/* ---- a full disk ---- */
-
-static long fill(kv_ns *ns, long from, int *e)
-{
-    kv_value v = {KV_STRING, 900, NULL, 0, 0};
-    char key[16];
-    long i;
-
-    v.data = model_noise;
-    for (i = from, *e = KV_OK; *e == KV_OK && i < from + 100000; i++) {
-        snprintf(key, sizeof key, "%08d", (int)(i % 100000000));
-        *e = kv_put(ns, key, 8, &v, NULL, NULL, NULL);
-    }
-    return *e == KV_OK ? i : i - 1;
-}
-
-static int small_file_system(const char *path, const char *size)
-{
-    char data[64];
-
-    snprintf(data, sizeof data, "size=%s,mode=700", size);
-    return mkdir(path, 0700) == 0 && mount("none", path, "tmpfs", 0, data) == 0;
-}
-
-static void neighbour(const char *path, int grows)
-{
-    static const char zeros[65536];
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    size_t n;
-
-    if (fd < 0)
-        return;
-    if (!grows)
-        (void)unlink(path);
-    for (n = sizeof zeros; grows && n >= 4096;)
-        if (write(fd, zeros, n) != (ssize_t)n)
-            n /= 2;
-    close(fd);
-}
-
-static void on_a_full_disk(const char *dir, const char *size, int thread)
-{
-    char path[400], other[400], key[16];
-    kv_options o;
-    kv_record r;
-    kv_ns *ns;
-    kv *h = NULL;
-    long n, more, i;
-    uint64_t done;
-    int e, had;
-
-    if (!small_file_system(dir, size)) {
-        fprintf(stderr, "no tmpfs: %s\n", strerror(errno));
-        check_exit(9);
-    }
-    snprintf(path, sizeof path, "%.380s/store", dir);
-    snprintf(other, sizeof other, "%.380s/other", dir);
-    kv_options_init(&o);
-    o.thread = thread;
-    o.sync = KV_SYNC_NONE;
-    CHECK(kv_open(path, &o, &h) == KV_OK);
-    if (h == NULL || !CHECK(kv_namespace(h, "n", 1, NULL, 0, 1, &ns) == KV_OK))
-        return;
-    /* Filled by itself. */
-    n = fill(ns, 0, &e);
-    CHECK(e == KV_EFULL && n > 100);
-    CHECK(strstr(kv_message(), dir) != NULL);
-    for (i = 0; i < n; i += 7) {
-        snprintf(key, sizeof key, "%08d", (int)(i % 100000000));
-        CHECK(kv_get(ns, key, 8, &r) == KV_OK && r.value.len == 900);
-    }
-    CHECK(kv_count(ns, NULL, &done) == KV_OK && done == (uint64_t)n);
-    CHECK(kv_check(h) == KV_OK);
-    /* Deletes work, all of them, and make room again. */
-    for (i = 0; i < n; i++) {
-        snprintf(key, sizeof key, "%08d", (int)(i % 100000000));
-        if (i % 4 == 0)
-            continue;
-        if (!CHECK(kv_delete(ns, key, 8, NULL, NULL, NULL) == KV_OK)) {
-            fprintf(stderr, "delete %ld of %ld: %s\n", i, n, kv_message());
-            break;
-        }
-    }
-    CHECK(kv_check(h) == KV_OK);
-    more = fill(ns, n, &e) - n;
-    CHECK(more > n / 3);
-    CHECK(kv_check(h) == KV_OK);
-    /* The neighbour takes what is left, also what cleaning frees. */
-    neighbour(other, 1);
-    (void)fill(ns, n + more, &e);
-    CHECK(e == KV_EFULL);
-    neighbour(other, 1);
-    CHECK(kv_get(ns, "00000000", 8, &r) == KV_OK);
-    CHECK(kv_persist(ns, "00000000", 8, &had) == KV_OK && !had);
-    CHECK(kv_delete(ns, "00000000", 8, NULL, NULL, NULL) == KV_OK);
-    CHECK(kv_drop(h, "n", 1, &done) == KV_OK && done > 0);
-    CHECK(kv_count(ns, NULL, &done) == KV_OK && done == 0);
-    CHECK(kv_check(h) == KV_OK);
-    /* It goes. */
-    neighbour(other, 0);
-    n = fill(ns, 0, &e);
-    CHECK(e == KV_EFULL && n > 100);
-    CHECK(kv_check(h) == KV_OK);
-    kv_ns_close(ns);
-    kv_close(h);
-    /* Opened on the full disk: it is all there to be read, and deletes work. */
-    h = NULL;
-    e = kv_open(path, &o, &h);
-    if (!CHECK(e == KV_OK))
-        fprintf(stderr, "%s\n", kv_message());
-    if (h != NULL) {
-        CHECK(kv_namespace(h, "n", 1, NULL, 0, 1, &ns) == KV_OK);
-        CHECK(kv_count(ns, NULL, &done) == KV_OK && done == (uint64_t)n);
-        CHECK(kv_delete(ns, "00000001", 8, NULL, NULL, NULL) == KV_OK);
-        CHECK(kv_check(h) == KV_OK);
-        kv_ns_close(ns);
-        kv_close(h);
-    }
-    /* With not a page left only reading may work. */
-    neighbour(other, 1);
-    e = kv_open(path, &o, &h);
-    CHECK(e == KV_OK || e == KV_EFULL);
-    if (e == KV_OK)
-        kv_close(h);
-    o.readonly = 1;
-    CHECK(kv_open(path, &o, &h) == KV_OK);
-    CHECK(kv_namespace(h, "n", 1, NULL, 0, 1, &ns) == KV_OK);
-    CHECK(kv_count(ns, NULL, &done) == KV_OK && done == (uint64_t)n - 1);
-    kv_ns_close(ns);
-    kv_close(h);
-}
-
-/* In a child with mounts of its own; needs root. */
-static void full_disk(void)
-{
-    static const char *const sizes[] = {"1m", "1500k", "2m"};
-    char dir[400];
-    int i, status = 0;
-    pid_t child;
-
-    kv_test_clock_set(0);
-    if (getuid() != 0)
-        return;
-    for (i = 0; i < 6; i++) {
-        snprintf(dir, sizeof dir, "%s", at(i % 2 ? "full-b" : "full-a"));
-        child = fork();
-        if (child == 0) {
-            check_failures = check_count = 0;
-            if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "", MS_REC | MS_PRIVATE, "") != 0)
-                check_exit(9);
-            on_a_full_disk(dir, sizes[i / 2], i % 2);
-            check_exit(check_failures ? 1 : 0);
-        }
-        CHECK(child > 0 && waitpid(child, &status, 0) == child);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 9)
-            break; /* not allowed here */
-        if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0))
-            fprintf(stderr, "a disk of %s, helper %d: status %x\n", sizes[i / 2], i % 2,
-                    (unsigned)status);
-        (void)rmdir(dir);
-    }
 }
 
 /* ---- memory ---- */
@@ -961,8 +795,6 @@ int main(void)
     model_keys();
     every_allocation();
     done("allocations");
-    full_disk();
-    done("full disk");
     every_call();
     done("system calls");
     beside_the_helper();

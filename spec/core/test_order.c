@@ -132,9 +132,9 @@ static int change(const key *k, int insert)
     uint64_t *ready = &region->head->ready[KV_NODES], real;
     int rc;
 
-    make_room(kv_order_room(region));
+    make_room(kv_order_room(region, 1));
     real = *ready;
-    *ready = region->head->used[KV_NODES] + kv_order_room(region);
+    *ready = region->head->used[KV_NODES] + kv_order_room(region, 1);
     kv_txn_begin(region);
     rc = insert ? kv_order_insert(region, k->bytes, k->len)
                 : kv_order_remove(region, k->bytes, k->len);
@@ -542,7 +542,7 @@ static int transaction_dies(int real)
     int ok = 1, i;
 
     memcpy(words, region->head->order, sizeof words);
-    make_room(plan.n > 1 ? 20 * (uint64_t)plan.n : kv_order_room(region));
+    make_room(plan.n > 1 ? 20 * (uint64_t)plan.n : kv_order_room(region, 1));
     for (n = 1; ok; n++) {
         if (real) {
             int status = 0;
@@ -756,7 +756,7 @@ static void damage(int kind, int n, int rounds)
             }
         }
         wander();
-        kv_order_room(region);
+        kv_order_room(region, 1);
         kv_order_check(region);
         stumble(kind);
         wander();
