@@ -207,6 +207,12 @@ describe("finalizers that use the store in the middle of a call", function()
       end
       local old = ns:swap("large", values.large, { metadata = { of = "large" } })
       assert(old == values.large)
+      assert(ns:json_get("document", { "text" }) == values.document.text)
+      assert(ns:json_get("doc", "a[2].b") == values.doc.a[3].b)
+      ns:json_push("pushed", "list", values.large)
+      ns:json_push("pushed", "list", { "small" })
+      assert.same({ "small" }, (ns:json_pop("pushed", "list")))
+      assert(ns:json_pop("pushed", "list") == values.large)
     end
     collect()
     assert(runs > 1000, runs .. " runs")
