@@ -79,9 +79,10 @@ static const byte *scan_word(const byte *p, const byte *end, const char *word, i
  */
 int kv_json_span(const char *text, size_t len, size_t *span, kv_json_error *err)
 {
-    /* By the low bits of the first letter; of "false" what follows that. */
+    /* The words by the low bits of their first letters, and where their last four letters begin. */
     static const char words[16][5] = {
         ['t' & 15] = "true", ['f' & 15] = "alse", ['n' & 15] = "null"};
+    static const byte begins[16] = {['f' & 15] = 1};
     const byte *p = (const byte *)text, *end = p + len, *q;
     byte open[KV_JSON_DEPTH];
     byte ignored = 0, large = 0, inside = 0; /* open[depth - 1], in a register */
@@ -166,7 +167,7 @@ value_here:
     case 'f':
     case 'n':
         /* One way for the three of them: which it is cannot be foreseen. */
-        q = p + (*p == 'f');
+        q = p + begins[*p & 15];
         if (end - q < 4 || memcmp(q, words[*p & 15], 4) != 0) {
             p = scan_word(p, end, *p == 't' ? "true" : *p == 'f' ? "false" : "null", &code);
             goto fail;
