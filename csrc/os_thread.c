@@ -144,9 +144,18 @@ void kv_lock_release(kv_lock *l)
 /* ---- the process's own lock ---- */
 
 static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t process_once = PTHREAD_ONCE_INIT;
+
+/* A child must not inherit it from a thread that it has not got. The only place that registers it:
+ * two handlers would wait for each other. */
+static void process_forks(void)
+{
+    pthread_atfork(kv_process_lock, kv_process_unlock, kv_process_unlock);
+}
 
 void kv_process_lock(void)
 {
+    pthread_once(&process_once, process_forks);
     pthread_mutex_lock(&process_mutex);
 }
 
