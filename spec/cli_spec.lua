@@ -514,6 +514,26 @@ shell.describe("kv on the command line", function()
       assert.equal(1, #peek(function(store) return store:namespaces() end))
     end)
 
+    it("that may only be read is read", function()
+      local as = ""
+      if sh "test $(id -u) = 0".status == 0 then -- whom no permission stops
+        as = "setpriv --reuid=65534 --regid=65534 --clear-groups "
+      end
+      if sh(as .. "test -r bin/kv -a -r lua/kv/init.lua").status ~= 0 then
+        pending "nobody else can read the clone"
+        return
+      end
+      os.execute(("mkdir %s/other && chmod 777 %s/other && chmod 755 %s"):format(dir, dir, dir))
+      local env = { KV_STORE = dir .. "/other/s" }
+      local r = sh(as .. ([[bash -c '
+        kv() { "$LUA" bin/kv "$@"; }
+        kv set d k v && chmod -R a-w "$KV_STORE" && kv get d k && kv keys d && kv set d k w
+      ']]), env)
+      assert.equal("vk\n", r.out)
+      says("(denied)", r.err)
+      assert.equal(3, r.status)
+    end)
+
     it("is refused when the path is something else", function()
       helper.write_file(dir .. "/file", "text")
       no(3, "file", "kv list --store " .. dir .. "/file")

@@ -38,7 +38,8 @@ local function script(command, env)
   for name, value in pairs(settings) do
     lines[#lines + 1] = ("export %s=%s"):format(name, quote(value))
   end
-  lines[#lines + 1] = ('LUA=%s; kv() { "$LUA" bin/kv "$@"; }'):format(quote(helper.interpreter))
+  lines[#lines + 1] = ("export LUA=%s"):format(quote(helper.interpreter))
+  lines[#lines + 1] = 'kv() { "$LUA" bin/kv "$@"; }'
   lines[#lines + 1] = command
   helper.write_file(dir .. "/script", table.concat(lines, "\n") .. "\n")
   return dir .. "/script"
