@@ -2,7 +2,8 @@
 -- up which goals were met.     KEYS, ROUNDS, SOAK, BENCH_DIR: see bench/README.md
 
 local questions = {
-  "get", "put", "durable", "list", "expire", "reopen", "size", "json", "import", "latency", "share", "soak",
+  "get", "put", "durable", "list", "expire", "reopen", "size", "json", "import", "latency", "share",
+  "soak",
 }
 
 if arg[1] == "--one" then

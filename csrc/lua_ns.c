@@ -188,13 +188,22 @@ static int read_write(lua_State *L, const kv_lua_call *c, kv_value *v, kv_write 
     return kv_lua_value(L, c->arg + 1, "value", as_json, v);
 }
 
-/* A function or an object with `read` is a stream. */
+/* A function or an object with `read` is a stream. A plain table, which is none, is told quickly.
+ */
 static inline int is_reader(lua_State *L, int i)
 {
-    int type = lua_type(L, i);
+    int type = lua_type(L, i), found;
 
-    return type == LUA_TFUNCTION ||
-           ((type == LUA_TTABLE || type == LUA_TUSERDATA) && kv_lua_has(L, i, "read"));
+    if (type != LUA_TTABLE)
+        return type == LUA_TFUNCTION || (type == LUA_TUSERDATA && kv_lua_has(L, i, "read"));
+    lua_pushliteral(L, "read");
+    lua_rawget(L, i);
+    found = lua_type(L, -1) == LUA_TFUNCTION;
+    lua_pop(L, 1);
+    if (found || !lua_getmetatable(L, i))
+        return found;
+    lua_pop(L, 1);
+    return kv_lua_has(L, i, "read");
 }
 
 static int op_put(lua_State *L, const kv_lua_call *c)
