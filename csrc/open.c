@@ -111,10 +111,15 @@ static int adopt_limits(kv_db *s, const kv_options *o)
 static int open_shared(kv_db *s, int made, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
                        int alone)
 {
+    uint64_t seen;
     int e = kv_meta_read(s->dir, &s->meta);
 
     if (e == KV_OK) {
-        e = o->salvage && alone ? 1 : kv_share_attach(s, alone);
+        /* A reader has no turn: an index may have given way to another while it was mapped. */
+        do {
+            seen = kv_load(s->current);
+            e = o->salvage && alone ? 1 : kv_share_attach(s, alone);
+        } while (e == 1 && s->locks != NULL && s->readonly && kv_load(s->current) != seen);
         if (e == 1)
             e = kv_rebuild(s, o, alone);
     } else if (e == KV_ENOTFOUND && o->create && !s->readonly) {
