@@ -80,10 +80,6 @@ typedef struct value {
     size_t len;
 } value;
 
-/* How far before the end of incomplete input a scan may say that something is wrong there, where
- * it is only cut off: two escapes of a surrogate pair are the longest. */
-#define TORN 16
-
 static int syntax(kv_lua_fault *f, int code, size_t at)
 {
     f->code = code == KV_JSON_EDEPTH ? KV_ETOODEEP : KV_ENOTJSON;
@@ -173,7 +169,7 @@ static int take_value(kv_lua_text *t, value *v, kv_lua_fault *f)
     left = t->len - t->pos;
     v->p = t->p + t->pos;
     code = kv_json_span(v->p, left, &v->len, &err);
-    if (code != KV_JSON_OK && !t->final && err.offset + TORN >= left)
+    if (code == KV_JSON_EEND && !t->final)
         return KV_TEXT_MORE;
     if (code != KV_JSON_OK)
         return syntax(f, code, t->pos + err.offset);
