@@ -154,13 +154,12 @@ int kv_lua_misuse_bound(lua_State *L, const char *name)
 
 void kv_lua_push_name(lua_State *L, const kv_lua_ns *b)
 {
-    const char *app = b->name + 3;
-    size_t len = (unsigned char)b->name[2];
-
     if (b->name[0] != '\0') {
         lua_pushliteral(L, "'");
         lua_pushlstring(L, b->name, b->name_len);
     } else if (b->name[1] == KV_LUA_APP) {
+        const char *app = b->name + 3;
+        size_t len = (unsigned char)b->name[2];
         lua_pushliteral(L, "of app '");
         lua_pushlstring(L, app, len);
         lua_pushliteral(L, "', installation '");
