@@ -575,9 +575,11 @@ describe("a stream", function()
     local size = os.getenv "KV_LONG" and 1024 * 1024 * 1024 or 40 * 1024 * 1024
     local path = helper.path(true)
     local dir = path:match "^(.*)/"
-    os.execute(("truncate -s %d %s/in && printf begin | dd of=%s/in conv=notrunc status=none && "
-      .. "printf end | dd of=%s/in conv=notrunc bs=1 seek=%d status=none"):format(size - 100, dir,
-      dir, dir, size - 103))
+    local made = assert(io.open(dir .. "/in", "wb")) -- mostly a hole
+    made:write "begin"
+    made:seek("set", size - 103)
+    made:write "end"
+    made:close()
     local said = helper.run(([[
       local kv = require "kv"
       local dir, most, first = %q, 0, nil
@@ -609,7 +611,8 @@ describe("a stream", function()
     ]]):format(dir))
     local most = tonumber(said:match "^most (%d+) KiB$")
     assert(most, said)
-    assert(most < 16 * 1024, said)
+    -- A sanitizer keeps what was freed.
+    assert(most < 16 * 1024 or (os.getenv "LD_PRELOAD" or "") ~= "", said)
     local same = os.execute(("cmp %s/in %s/out"):format(dir, dir))
     assert(same == true or same == 0)
     helper.sweep()
