@@ -436,12 +436,12 @@ static int replay(kv_db *s, const kv_options *o)
     return e == KV_EFULL ? KV_OK : e;
 }
 
-void kv_attached_alone(kv_db *s, int sweep)
+void kv_attached_alone(kv_db *s, int swept)
 {
     set_clock(s);
     (void)kv_dir_list(s->dir, sweep_part, s);
     /* Blobs only where the index is complete: a dead writer's last record may not be in it yet. */
-    if (sweep) {
+    if (swept) {
         kv_store(kv_st(s, KV_ST_LOST), 0);
         sweep_up(s, kv_load(kv_st(s, KV_ST_APPLIED)) == kv_load(&s->log.w[KV_LOG_TAIL]) &&
                         s->region.head->journal.count == 0);

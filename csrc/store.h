@@ -191,8 +191,8 @@ int kv_create(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_t next_ns
 /* alone: nobody else uses the store, so that large values nothing refers to may go. */
 int kv_rebuild(kv_db *s, const kv_options *o, int alone);
 void kv_forget_index(kv_db *s, int unlink);
-/* After attaching where nobody else is: the clock; sweep: what a death left goes. */
-void kv_attached_alone(kv_db *s, int sweep);
+/* After attaching where nobody else is: the clock; swept: what a death left goes. */
+void kv_attached_alone(kv_db *s, int swept);
 /* Grows the index until one more key fits; outside any lock others wait for. */
 int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns);
 
