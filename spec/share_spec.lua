@@ -3,7 +3,8 @@
 local helper = require "spec.helper"
 local kv = require "kv"
 
--- Another process: runs code with kv and path. What is returned waits for it and gives what it wrote.
+-- Another process: runs code with kv and path. What is returned waits for it and gives what it
+-- wrote.
 local function begin(path, code)
   local head = ("local kv = require 'kv'\nlocal path = %q\n"):format(path)
   local command, script = helper.command(head .. code)
