@@ -49,7 +49,7 @@ static int read_range(lua_State *L, const kv_lua_call *c, const char *const *nam
     memset(&o->r, 0, sizeof o->r);
     o->limit = limit;
     o->values = 0;
-    base = kv_lua_opts(L, c->arg, names, "a table like {prefix = \"user:\"}");
+    base = kv_lua_opts(L, c->arg, names, "a table like {prefix=\"user:\"}");
     if (base == 0)
         return 0;
     read_bound(L, base + PREFIX, "prefix", &o->r.prefix, &o->r.prefix_len);

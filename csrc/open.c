@@ -108,7 +108,12 @@ static int adopt_limits(kv_db *s, const kv_options *o)
     return e;
 }
 
-static int open_shared(kv_db *s, int made, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
+static int no_store(const kv_dir *dir)
+{
+    return kv_fail(KV_ENOTFOUND, "there is no store at %s", kv_dir_path(dir));
+}
+
+static int open_shared(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
                        int alone)
 {
     uint64_t seen;
@@ -125,15 +130,14 @@ static int open_shared(kv_db *s, int made, const kv_options *o, uint64_t next_re
     } else if (e == KV_ENOTFOUND && o->create && !s->readonly) {
         e = kv_create(s, o, next_rev, next_ns);
     } else if (e == KV_ENOTFOUND) {
-        e = kv_fail(made ? KV_ENOTFOUND : KV_EUNSUPPORTED, "%s is not a kv store",
-                    kv_dir_path(s->dir));
+        e = no_store(s->dir);
     }
     if (e != KV_OK)
         kv_forget_index(s, s->locks == NULL || kv_load(s->current) != s->generation);
     return e;
 }
 
-static int db_open(kv_dir *dir, int made, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
+static int db_open(kv_dir *dir, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
                    kv_db **out)
 {
     kv_db *s = calloc(1, sizeof *s);
@@ -153,16 +157,20 @@ static int db_open(kv_dir *dir, int made, const kv_options *o, uint64_t next_rev
     kv_dir_identity(dir, s->identity);
     s->mutex = kv_mutex_new();
     e = s->mutex ? kv_guard_init(&s->guard) : kv_fail(KV_ENOMEM, "out of memory");
-    /* Before the first file is made in it: a directory of something else stays as it is. */
-    if (e == KV_OK && (e = kv_meta_read(dir, &s->meta)) == KV_ENOTFOUND)
+    /* Before the first file is made in it: a directory of something else stays as it is, and so
+     * does one where no store is to be made. */
+    if (e == KV_OK && (e = kv_meta_read(dir, &s->meta)) == KV_ENOTFOUND) {
         e = must_be_ours(dir);
+        if (e == KV_OK && (!o->create || s->readonly))
+            e = no_store(dir);
+    }
     if (e == KV_OK)
         e = kv_share_begin(s, o->timeout, &alone);
     /* Removed (kv_remove_store) between our finding it and our lock. */
     if (e == KV_OK && !kv_tree_still(dir))
         e = kv_fail(KV_ENOTFOUND, "%s was removed meanwhile", kv_dir_path(dir));
     if (e == KV_OK) {
-        e = open_shared(s, made, o, next_rev, next_ns, alone);
+        e = open_shared(s, o, next_rev, next_ns, alone);
         kv_share_opened(s);
     }
     if (e == KV_OK)
@@ -268,7 +276,7 @@ int kv_open_new(const char *path, const kv_options *opts, uint64_t next_rev, uin
             if (e == KV_OK)
                 s->refs++;
         } else {
-            e = db_open(dir, made, &o, next_rev, next_ns, &s);
+            e = db_open(dir, &o, next_rev, next_ns, &s);
             if (e == KV_OK)
                 registry_add(s);
         }
@@ -320,7 +328,7 @@ static int move_over(kv *h)
         o.timeout = h->timeout;
         e = kv_dir_again(old->dir, &dir);
         if (e == KV_OK)
-            e = db_open(dir, 0, &o, 1, 1, &s);
+            e = db_open(dir, &o, 1, 1, &s);
         if (e == KV_OK)
             registry_add(s);
     }

@@ -133,7 +133,7 @@ int kv_tree_aside(const char *path, void (*each)(const char *aside))
 {
     char parent[PATH_SIZE], found[PATH_SIZE];
     const struct dirent *entry;
-    DIR *stream;
+    DIR *stream = NULL;
     int e;
 
     parent_of(path, parent);

@@ -179,6 +179,12 @@ describe("kv.instances", function()
     returns({ "a", "other" }, all:list())
     fails("not_found", open("missing"))
     fails("unsupported", open("file"))
+    -- An empty directory is no instance, and stays empty.
+    fails("not_found", open("empty"))
+    assert.same({}, names(root .. "/empty"))
+    returns(false, all:delete("empty"))
+    assert(open("empty", { auto_create = true })):close()
+    returns({ "a", "empty", "other" }, all:list())
   end)
 
   it("says when the root cannot be read", function()
