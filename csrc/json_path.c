@@ -152,10 +152,11 @@ int kv_json_path_read(const char *text, size_t len, kv_json_path *path, kv_json_
 struct letters {
     const byte *p, *end;
     int spelled;
-    char kept[4]; /* of an escape that stands for several */
+    char kept[4]; /* what an escape stands for */
     size_t at, have;
 };
 
+/* -1: there is none any more. */
 static int next_letter(struct letters *l)
 {
     if (l->at < l->have)
@@ -165,12 +166,12 @@ static int next_letter(struct letters *l)
     if (l->spelled == KV_JSON_QUOTED && *l->p == '\\') {
         int code;
         const byte *next = kv_json_scan_escape(l->p, l->end, &code);
-        if (code != KV_JSON_OK)
-            next = l->end;
+        if (code != KV_JSON_OK) { /* of a text that nobody checked: equal to nothing */
+            l->p = l->end;
+            return -2;
+        }
         l->at = 0;
-        l->have = next - l->p > 12
-                      ? 0
-                      : kv_json_unescape((const char *)l->p, (size_t)(next - l->p), l->kept);
+        l->have = kv_json_unescape((const char *)l->p, (size_t)(next - l->p), l->kept);
         l->p = next;
         return next_letter(l);
     }

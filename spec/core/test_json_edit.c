@@ -281,6 +281,10 @@ static void test_paths(void)
     leads("[1,2]", "[1]", 3, "2");
     leads(" [ 1 , 2 ] ", "[-1]", 4, "2");
     leads(" 5 ", "", 0, "5");
+    /* Keys that are no strings, in texts that nobody checked. */
+    leads("{\"\\ud8dd-z\":1,\"a\":2}", "a", 1, "2");
+    leads("{\"\\ud8dd-zzzz\":1}", "[\"\\u00e9\"]", 10, "-");
+    leads("{\"\\u12\":1,\"\\q\":2,\"a\\\":3}", "a", 1, "-");
     leads("{\"a\":1,\"a\":2}", "a", 1, "2");
     leads("{\"a\":{\"b\":1},\"a\":{\"c\":2}}", "a.b", 3, "-");
     leads("{\"a\":{\"b\":1},\"a\":5}", "a.b", 3, "-");
