@@ -61,6 +61,7 @@ int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t 
     int e, step;
 
     f->there = f->live = 0;
+    f->near = 0;
     kv_hash_start(&s->region, f->hash, &f->scan);
     while ((step = kv_hash_next(&s->region, &f->scan)) == KV_HASH_CANDIDATE) {
         f->addr = f->scan.slot & KV_ADDR_MASK;
@@ -77,6 +78,28 @@ int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t 
     if (step != KV_HASH_END)
         return kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
     return KV_OK;
+}
+
+static size_t compose(uint32_t ns, const char *key, uint32_t len, unsigned char *out)
+{
+    out[0] = (unsigned char)(ns >> 24);
+    out[1] = (unsigned char)(ns >> 16);
+    out[2] = (unsigned char)(ns >> 8);
+    out[3] = (unsigned char)ns;
+    memcpy(out + 4, key, len);
+    return 4 + (size_t)len;
+}
+
+/* A new key waits for its bucket and then for its leaf, each a miss of the cache: better for both
+ * at once. A wrong guess costs some steps through nodes that are in it. */
+uint64_t kv_index_fetch(kv_db *s, uint32_t ns, const char *key, uint32_t len, uint64_t hash)
+{
+    unsigned char k[KV_ORDER_KEY];
+
+    if (s->fresh < 2)
+        return 0;
+    kv_hash_prefetch(&s->region, hash);
+    return kv_order_near(&s->region, k, compose(ns, key, len, k));
 }
 
 /* Deadline of the timer that is pending for the key, 0: none for certain. One that has fired was
@@ -101,6 +124,7 @@ int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f)
     f->hash = hash;
     f->addr = addr;
     f->there = 0;
+    f->near = 0;
     kv_hash_start(&s->region, hash, &f->scan);
     while ((step = kv_hash_next(&s->region, &f->scan)) == KV_HASH_CANDIDATE)
         if ((f->scan.slot & KV_ADDR_MASK) == addr) {
@@ -158,16 +182,9 @@ static void add_ns(kv_db *s, uint32_t ns, int64_t keys, int64_t bytes, int64_t l
         kv_txn_set(&s->region, at, &w[KV_NAME_LOG], w[KV_NAME_LOG] + (uint64_t)log);
 }
 
-static size_t compose(const kv_rec *r, unsigned char *out)
+static size_t order_key(const kv_rec *r, unsigned char *out)
 {
-    uint32_t ns = kv_rec_index_ns(r);
-
-    out[0] = (unsigned char)(ns >> 24);
-    out[1] = (unsigned char)(ns >> 16);
-    out[2] = (unsigned char)(ns >> 8);
-    out[3] = (unsigned char)ns;
-    memcpy(out + 4, r->key, r->key_len);
-    return 4 + (size_t)r->key_len;
+    return compose(kv_rec_index_ns(r), r->key, r->key_len, out);
 }
 
 static uint64_t blob_size(const kv_rec *r)
@@ -234,7 +251,7 @@ static int apply_put(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint6
     int e = KV_OK;
 
     if (!f->there)
-        e = kv_order_insert(&s->region, key, compose(r, key));
+        e = kv_order_insert_near(&s->region, key, order_key(r, key), f->near);
     if (e == KV_OK)
         e = arm(s, f, r);
     if (e != KV_OK)
@@ -250,7 +267,7 @@ static int apply_delete(kv_db *s, kv_found *f, const kv_rec *r, uint64_t next)
     int e = KV_OK;
 
     if (f->there)
-        e = kv_order_remove(&s->region, key, compose(r, key));
+        e = kv_order_remove(&s->region, key, order_key(r, key));
     if (e != KV_OK)
         return e;
     if (f->there)
@@ -273,7 +290,7 @@ static int apply_name(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint
         return kv_fail(KV_ECORRUPT, "%s: namespace id %u is out of bounds", kv_dir_path(s->dir),
                        (unsigned)r->ns);
     if (!f->there)
-        e = kv_order_insert(&s->region, key, compose(r, key));
+        e = kv_order_insert(&s->region, key, order_key(r, key));
     if (e != KV_OK)
         return e;
     if (*state != KV_NAME_LIVE) {
@@ -343,25 +360,41 @@ int kv_index_apply(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_
     return KV_OK;
 }
 
+/* Its slot is no visible word, so that several can go in one transaction: what has expired or is
+ * dropped is a miss, in the index or not. */
 int kv_index_forget(kv_db *s, kv_found *f)
 {
     unsigned char key[KV_ORDER_KEY];
-    int e = kv_order_remove(&s->region, key, compose(&f->rec, key));
+    int e = kv_order_remove_near(&s->region, key, order_key(&f->rec, key), &f->near);
 
     if (e != KV_OK)
         return e;
     if (f->rec.kind == KV_REC_PUT && kv_ns_state(s, f->rec.ns) != KV_NAME_DROPPED)
         count(s, f->rec.ns, &f->rec, NULL);
-    kv_hash_remove(&s->region, &f->scan);
+    kv_hash_erase(&s->region, &f->scan);
     return KV_OK;
 }
 
-void kv_index_move(kv_db *s, kv_found *f, uint64_t pos, uint64_t next)
+void kv_index_near(kv_db *s, kv_found *f, uint64_t guess)
 {
+    unsigned char key[KV_ORDER_KEY];
+    size_t len = order_key(&f->rec, key);
+
+    f->near =
+        kv_order_maybe(&s->region, key, len, guess) ? guess : kv_order_near(&s->region, key, len);
+}
+
+/* None is the visible word: old and new address lead to the same, so a swing that was seen may be
+ * undone. */
+void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t next)
+{
+    int i;
+
     kv_txn_begin(&s->region);
     set_head(s, kv_st(s, KV_ST_APPLIED), next);
-    if (!KV_IS_BUG(12))
-        kv_hash_replace(&s->region, &f->scan, kv_pos_addr(pos));
+    for (i = 0; i < n; i++)
+        if (!KV_IS_BUG(12))
+            kv_hash_shift(&s->region, &f[i].scan, kv_pos_addr(pos[i]));
     kv_txn_end(&s->region);
 }
 
@@ -469,25 +502,38 @@ static inline int unfinished(kv_db *s)
 {
     uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]);
 
-    return kv_unlikely(s->region.head->journal.count != 0 ||
+    return kv_unlikely(kv_load_relaxed(&s->region.head->journal.count) != 0 ||
                        kv_load_relaxed(kv_st(s, KV_ST_APPLIED)) != tail ||
                        kv_load_relaxed(&s->log.w[KV_LOG_CLAIM]) != tail);
 }
 
+int kv_lock_index(kv_db *s, int64_t timeout)
+{
+    int e = kv_lock_take(&s->locks->writer, timeout), died = e == KV_LOCK_DIED;
+
+    if (e != KV_OK && !died)
+        return 0;
+    e = KV_OK;
+    if (!kv_superseded(s) && (died || unfinished(s)))
+        e = kv_recover(s);
+    if (died)
+        kv_lock_consistent(&s->locks->writer);
+    if (e == KV_OK && !kv_superseded(s) && kv_load_relaxed(kv_st(s, KV_ST_CORRUPT)) == 0 &&
+        !kv_region_behind(&s->region) && !kv_log_behind(&s->log))
+        return 1;
+    kv_lock_release(&s->locks->writer);
+    return 0;
+}
+
+void kv_unlock_index(kv_db *s)
+{
+    kv_lock_release(&s->locks->writer);
+}
+
 void kv_mend(kv_db *s)
 {
-    int e;
-
-    if (!unfinished(s))
-        return;
-    e = kv_lock_take(&s->locks->writer, 0);
-    if (e != KV_OK && e != KV_LOCK_DIED)
-        return;
-    if (!kv_superseded(s) && unfinished(s))
-        (void)kv_recover(s);
-    if (e == KV_LOCK_DIED)
-        kv_lock_consistent(&s->locks->writer);
-    kv_lock_release(&s->locks->writer);
+    if (unfinished(s) && kv_lock_index(s, 0))
+        kv_unlock_index(s);
 }
 
 static int fail_busy(kv *h)

@@ -10,13 +10,15 @@
  *
  * How much: the log may hold GOAL bytes. Above it, a write of n bytes makes the cleaner look at 2n
  * to 8n, growing with the overshoot; a segment with a live share u yields 1 - u of what is looked
- * at, so the log settles a little above the goal.
+ * at, so the log settles a little above the goal. The helper thread keeps it below, so that writers
+ * clean only where there is none, or it cannot keep up.
  */
 #include "store.h"
 
 #include <string.h>
 
-#define TIMERS_A_WRITE 4
+#define TIMERS_A_WRITE 7
+#define STEPS_A_WRITE  2
 #define LOOKS_A_WRITE  64
 #define STEPS_A_LOCK   32
 
@@ -67,6 +69,7 @@ static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *ex
 
     *expired = 0;
     f.hash = hash;
+    f.near = 0;
     kv_hash_start(&s->region, hash, &f.scan);
     while ((step = kv_hash_next(&s->region, &f.scan)) == KV_HASH_CANDIDATE) {
         f.addr = f.scan.slot & KV_ADDR_MASK;
@@ -92,120 +95,325 @@ static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *ex
     return step == KV_HASH_END ? KV_OK : KV_ECORRUPT;
 }
 
-/* One step of the wheel in one transaction. 1: did something, 0: nothing is due, negative: damage.
- */
-static int expire_step(kv_db *s, int64_t now, uint64_t *expired)
+/* Timers are handled a few at a time: what each leads to, bucket, record and leaf of the key order,
+ * is fetched for all of them before the first is looked at. */
+#define TIMERS 14
+
+typedef struct due {
+    int n;
+    uint64_t time; /* kv_order_time */
+    uint64_t last; /* the leaf that held the last one, as it is now */
+    uint32_t hash[TIMERS];
+    kv_found found[TIMERS]; /* the record that is due, if `there` */
+} due;
+
+static void foresee(kv_db *s, int64_t now, int most, due *d)
 {
+    uint64_t slot, guess = 0;
+    int i;
+
+    d->n = kv_wheel_peek(&s->region, now, d->hash, most < TIMERS ? most : TIMERS);
+    d->time = kv_order_time(&s->region);
+    d->last = 0;
+    for (i = 0; i < d->n; i++)
+        kv_hash_prefetch(&s->region, d->hash[i]);
+    for (i = 0; i < d->n; i++) {
+        slot = kv_hash_glance(&s->region, d->hash[i]);
+        if (slot)
+            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
+    }
+    for (i = 0; i < d->n; i++) {
+        kv_found *f = &d->found[i];
+
+        f->hash = d->hash[i];
+        f->there = 0;
+        kv_hash_start(&s->region, f->hash, &f->scan);
+        while (!f->there && kv_hash_next(&s->region, &f->scan) == KV_HASH_CANDIDATE) {
+            f->addr = f->scan.slot & KV_ADDR_MASK;
+            if (kv_log_peek(&s->log, f->addr, &f->rec) != KV_OK)
+                break; /* fired() says what is wrong */
+            f->there = f->rec.kind == KV_REC_PUT && f->rec.expires != 0 && f->rec.expires <= now;
+        }
+        if (f->there) {
+            kv_index_near(s, f, guess);
+            guess = f->near;
+        }
+    }
+}
+
+/* Takes out what was foreseen, unless another timer has done so. Keys that fall due one after the
+ * other are often neighbours: where their leaf was written anew meanwhile, the last one knows it.
+ */
+static int forget_foreseen(kv_db *s, due *d, int i, int64_t deadline, int64_t now, int *expired)
+{
+    uint64_t last = d->last;
+    kv_found *f = &d->found[i];
+    int e;
+
+    d->last = 0;
+    if (!f->there || f->scan.bucket[f->scan.index] != f->scan.slot)
+        return fired(s, d->hash[i], deadline, now, expired);
+    kv_blob_dead(s, &f->rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    *expired = 1;
+    if (!kv_order_still(&s->region, f->near, d->time))
+        f->near = last;
+    e = kv_index_forget(s, f);
+    d->last = f->near;
+    return e;
+}
+
+/* Journal words with which a transaction takes no further timer. */
+#define TIMERS_JOURNAL (KV_JOURNAL_MAX / 2)
+
+/* Up to `most` timers in one transaction. *more: the wheel has more to do. KV_OK, KV_ECORRUPT, or
+ * what kept it from looking at a record; then nothing has happened. */
+static int expire_some(kv_db *s, int64_t now, int most, uint64_t *expired, int *more)
+{
+    int step = KV_WHEEL_IDLE, e = KV_OK, one, i, gone = 0;
     int64_t deadline;
     uint32_t hash;
-    int step, e = KV_OK, one = 0;
+    due d;
 
+    foresee(s, now, most, &d);
     kv_txn_begin(&s->region);
-    step = kv_wheel_step(&s->region, now, &hash, &deadline);
-    if (step == KV_WHEEL_FIRED)
-        e = fired(s, hash, deadline, now, &one);
+    for (i = 0; i == 0 || i < d.n; i++) {
+        if (i > 0 && (kv_index_short_to_clean(s) || s->region.head->journal.count > TIMERS_JOURNAL))
+            break;
+        step = kv_wheel_step(&s->region, now, &hash, &deadline);
+        if (step != KV_WHEEL_FIRED)
+            break;
+        one = 0;
+        if (i < d.n && hash == d.hash[i]) {
+            e = forget_foreseen(s, &d, i, deadline, now, &one);
+        } else {
+            e = fired(s, hash, deadline, now, &one);
+            d.last = 0;
+        }
+        if (e != KV_OK)
+            break;
+        gone += one;
+    }
+    *more = step != KV_WHEEL_IDLE;
     if (step < 0 || e != KV_OK) {
         (void)kv_txn_undo(&s->region, NULL);
-        if (e != KV_OK && e != KV_ECORRUPT)
-            return e; /* no memory or descriptor to look at the record: another time */
-        kv_store(kv_st(s, KV_ST_CORRUPT), 1);
-        return KV_ECORRUPT;
+        return step < 0 ? KV_ECORRUPT : e;
     }
     kv_txn_end(&s->region);
-    *expired += (uint64_t)one;
-    return step != KV_WHEEL_IDLE;
+    *expired += (uint64_t)gone;
+    return KV_OK;
+}
+
+/* 1: did something, 0: nothing is due, negative: damage, or no memory or descriptor to look at a
+ * record. What is in the way of several is left to the step that gets to it alone. */
+static int expire_step(kv_db *s, int64_t now, uint64_t most, uint64_t *expired)
+{
+    int more, e = expire_some(s, now, most < TIMERS ? (int)most : TIMERS, expired, &more);
+
+    if (e != KV_OK)
+        e = expire_some(s, now, 1, expired, &more);
+    if (e == KV_ECORRUPT)
+        kv_store(kv_st(s, KV_ST_CORRUPT), 1);
+    return e != KV_OK ? e : more;
 }
 
 /* ---- cleaning ------------------------------------------------------------------------- */
 
-/* Copies the current record f to the head. 0: no room for it. */
-static int move(kv_db *s, kv_found *f)
+/* Records are judged a group at a time: their buckets are fetched together, and what is current
+ * goes to the head with one publication of the tail and one transaction. */
+#define GROUP 16
+
+typedef struct group {
+    int n, moves;
+    uint64_t at[GROUP], next[GROUP], hash[GROUP];
+    kv_rec rec[GROUP];
+    kv_found gone[GROUP];  /* in the index, but expired or dropped; `there` is set for these */
+    kv_found moved[GROUP]; /* current */
+    uint64_t from[GROUP], to[GROUP];
+} group;
+
+/* Reads up to GROUP records before `end`. 1: did; 0: there is none; negative: damage. */
+static int read_group(kv_db *s, group *g, uint64_t pos, uint64_t end)
+{
+    int e = 1;
+
+    for (g->n = 0; g->n < GROUP; g->n++) {
+        kv_rec *r = &g->rec[g->n];
+
+        e = kv_log_next(&s->log, &pos, end, &g->at[g->n], r);
+        if (e != 1)
+            break;
+        g->next[g->n] = pos;
+        g->hash[g->n] = kv_index_hash(s, kv_rec_index_ns(r), r->key, r->key_len);
+        kv_hash_prefetch(&s->region, g->hash[g->n]);
+    }
+    return g->n > 0 ? 1 : e;
+}
+
+/* Sorts the group into what moves and what goes, and cuts it short where the log has no room. A
+ * slot that holds just this address makes a record current: nothing else need be read. */
+static int judge(kv_db *s, group *g, int64_t now, kv_append *a)
+{
+    int i, e;
+
+    g->moves = 0;
+    for (i = 0; i < g->n; i++) {
+        const kv_rec *r = &g->rec[i];
+        kv_found *f = &g->moved[g->moves];
+
+        g->gone[i].there = 0;
+        if (r->kind != KV_REC_PUT && r->kind != KV_REC_NAME)
+            continue;
+        e = kv_index_locate(s, g->hash[i], kv_pos_addr(g->at[i]), f);
+        if (e != KV_OK)
+            return e;
+        if (!f->there)
+            continue;
+        f->rec = *r;
+        if ((r->expires != 0 && r->expires <= now) || kv_ns_state(s, r->ns) == KV_NAME_DROPPED) {
+            g->gone[i] = *f;
+            continue;
+        }
+        if (!kv_log_fit(&s->log, a, r->size, KV_FOR_CLEANER)) {
+            g->n = i;
+            break;
+        }
+        g->from[g->moves++] = g->at[i];
+    }
+    return KV_OK;
+}
+
+/* Copies what is current to the head. */
+static void move(kv_db *s, group *g)
 {
     kv_append a;
-    kv_rec r = f->rec;
-    uint64_t pos;
+    int i;
 
-    r.more = 0; /* a batch is whole by now; alone, the record must not wait for another */
     kv_log_begin(&s->log, &a);
     a.next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
     a.next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
     a.time = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
-    if (!kv_log_fit(&s->log, &a, r.size, KV_FOR_CLEANER))
-        return 0;
-    kv_log_begin(&s->log, &a);
-    pos = kv_log_append(&s->log, &a, &r);
+    for (i = 0; i < g->moves; i++)
+        g->to[i] = kv_log_copy(&s->log, &a, g->from[i]);
     kv_log_commit(&s->log, &a);
-    kv_index_move(s, f, pos, a.pos);
-    return 1;
+    kv_index_move(s, g->moved, g->to, g->moves, a.pos);
 }
 
-/* Judges the record at `at`. 1: judged, 0: no room, negative: damage. A slot that holds just this
- * address makes it current: nothing else need be read. */
-static int judge(kv_db *s, const kv_rec *r, uint64_t hash, uint64_t at, int64_t now)
+static int forget(kv_db *s, kv_found *f)
 {
-    kv_found f;
     int e;
 
-    if (r->kind != KV_REC_PUT && r->kind != KV_REC_NAME)
-        return 1;
-    e = kv_index_locate(s, hash, kv_pos_addr(at), &f);
-    if (e != KV_OK)
-        return e;
-    if (!f.there)
-        return 1;
-    f.rec = *r;
-    if ((r->expires == 0 || r->expires > now) && kv_ns_state(s, r->ns) != KV_NAME_DROPPED)
-        return move(s, &f);
-    if (kv_index_short_to_clean(s))
-        return 0;
-    kv_blob_dead(s, r, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    kv_blob_dead(s, &f->rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
     kv_txn_begin(&s->region);
-    e = kv_index_forget(s, &f);
+    e = kv_index_forget(s, f);
     if (e != KV_OK) {
         (void)kv_txn_undo(&s->region, NULL);
         kv_store(kv_st(s, KV_ST_CORRUPT), 1);
         return e;
     }
     kv_txn_end(&s->region);
+    return KV_OK;
+}
+
+/* Judges what was read at CLEAN. *looked += its bytes. 1: did, 0: no room, negative: damage. */
+static int clean_group(kv_db *s, group *g, int64_t now, uint64_t *looked)
+{
+    kv_append a;
+    int e, i;
+
+    kv_log_begin(&s->log, &a);
+    e = judge(s, g, now, &a);
+    if (e != KV_OK)
+        return e;
+    if (g->moves > 0)
+        move(s, g);
+    for (i = 0; i < g->n; i++) {
+        if (!g->gone[i].there)
+            continue;
+        if (kv_index_short_to_clean(s))
+            break;
+        e = forget(s, &g->gone[i]);
+        if (e != KV_OK)
+            return e;
+    }
+    if (i == 0)
+        return 0;
+    *looked += g->next[i - 1] - g->at[0];
+    kv_store(&s->log.w[KV_LOG_CLEAN], g->next[i - 1]);
+    kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + (uint64_t)i);
     return 1;
 }
 
-/* Records are read a few at a time, and their buckets fetched together. */
-#define GROUP 8
-
-/* Looks at up to GROUP records. *looked += their bytes. 1: did, 0: nothing to clean or no room,
- * negative: damage. */
+/* Looks at up to GROUP records. 1: did, 0: nothing to clean or no room, negative: damage. */
 static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
 {
     uint64_t pos = kv_load_relaxed(&s->log.w[KV_LOG_CLEAN]);
-    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]);
-    uint64_t at[GROUP], next[GROUP], hash[GROUP], end;
-    kv_rec r[GROUP];
-    int e = 1, i, n;
+    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]), end;
+    group g;
+    int e;
 
     if (kv_pos_id(pos) >= kv_pos_id(tail))
         return 0;
     end = kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD);
-    for (n = 0; n < GROUP && (e = kv_log_next(&s->log, &pos, end, &at[n], &r[n])) == 1; n++) {
-        next[n] = pos;
-        hash[n] = kv_index_hash(s, kv_rec_index_ns(&r[n]), r[n].key, r[n].key_len);
-        kv_hash_prefetch(&s->region, hash[n]);
-    }
+    e = read_group(s, &g, pos, end);
     if (e < 0)
         return e;
-    for (i = 0; i < n; i++) {
-        e = judge(s, &r[i], hash[i], at[i], now);
-        if (e != 1)
-            return e;
-        *looked += next[i] - at[i];
-        kv_store(&s->log.w[KV_LOG_CLEAN], next[i]);
-        kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + 1);
-    }
-    if (n == 0) {
-        kv_store(&s->log.w[KV_LOG_JUDGED], tail);
-        kv_store(&s->log.w[KV_LOG_CLEAN], end);
-    }
+    if (e > 0)
+        return clean_group(s, &g, now, looked);
+    kv_store(&s->log.w[KV_LOG_JUDGED], tail);
+    kv_store(&s->log.w[KV_LOG_CLEAN], end);
     return 1;
+}
+
+/* ---- ahead of the writers --------------------------------------------------------------- */
+
+/* The helper thread keeps the log a thirty-second below the goal, and cleans as much more when it
+ * is at it: then writers need not. */
+#define AHEAD 32
+
+int kv_clean_due(kv_db *s)
+{
+    uint64_t goal = kv_log_goal(s);
+
+    return kv_log_used(&s->log) > goal - goal / AHEAD;
+}
+
+/* Records are read and their buckets fetched without the lock. That the cleaner's position has not
+ * moved meanwhile, seen with the lock held, says that nothing of it was retired: what was read is
+ * what is there. */
+static int ahead(kv_db *s, int *more)
+{
+    uint64_t pos = kv_load(&s->log.w[KV_LOG_CLEAN]), looked = 0;
+    uint64_t tail = kv_load(&s->log.w[KV_LOG_TAIL]);
+    uint64_t goal = kv_log_goal(s);
+    int read, e = KV_OK;
+    group g;
+
+    *more = 0;
+    if (kv_load_relaxed(&s->log.w[KV_LOG_BROKEN]) || kv_pos_id(pos) >= kv_pos_id(tail) ||
+        kv_log_used(&s->log) <= goal - 2 * (goal / AHEAD))
+        return 0;
+    read = read_group(s, &g, pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD));
+    if (!kv_lock_index(s, 100))
+        return 0;
+    *more = 1;
+    if (kv_load_relaxed(&s->log.w[KV_LOG_CLEAN]) != pos)
+        e = 1; /* somebody else was here */
+    else if (read > 0)
+        e = clean_group(s, &g, (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK)), &looked);
+    else
+        e = clean_step(s, (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK)), &looked);
+    kv_unlock_index(s);
+    return e == 1;
+}
+
+int kv_clean_ahead(kv_db *s, int groups)
+{
+    int more = 0;
+
+    while (groups-- > 0)
+        if (!ahead(s, &more))
+            return 0;
+    return more;
 }
 
 /* In portions, so that most writes do nothing here. */
@@ -237,8 +445,8 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now)
     uint64_t expired = 0;
     int i;
 
-    for (i = 0; i < TIMERS_A_WRITE && kv_wheel_due(&s->region, now); i++)
-        if (kv_index_short_to_clean(s) || expire_step(s, now, &expired) != 1)
+    for (i = 0; i < STEPS_A_WRITE && expired == 0 && kv_wheel_due(&s->region, now); i++)
+        if (kv_index_short_to_clean(s) || expire_step(s, now, TIMERS_A_WRITE, &expired) != 1)
             break;
     if (expired)
         kv_store(kv_st(s, KV_ST_EXPIRED), kv_load_relaxed(kv_st(s, KV_ST_EXPIRED)) + expired);
@@ -262,7 +470,8 @@ static int tick_locked(kv_db *s, uint64_t max, int all, uint64_t *done, int *mor
         *need = kv_index_short_to_clean(s);
         if (*need && !all)
             break;
-        e = !*need && kv_wheel_due(&s->region, now) ? expire_step(s, now, &expired) : 0;
+        e = !*need && kv_wheel_due(&s->region, now) ? expire_step(s, now, max - expired, &expired)
+                                                    : 0;
         if (e < 0)
             return e;
         if (e == 1) {

@@ -313,6 +313,12 @@ void kv_hash_replace(kv_region *r, kv_hash_scan *c, uint64_t addr)
     kv_txn_visible(r, c->place, &c->bucket[c->index], (c->slot & ~KV_ADDR_MASK) | addr);
 }
 
+void kv_hash_shift(kv_region *r, kv_hash_scan *c, uint64_t addr)
+{
+    kv_assert(addr && addr <= KV_ADDR_MASK);
+    kv_txn_set(r, c->place, &c->bucket[c->index], (c->slot & ~KV_ADDR_MASK) | addr);
+}
+
 int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr)
 {
     uint64_t *h = r->head->hash;
@@ -348,7 +354,7 @@ int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr)
 
 /* Moving an entry from further down the chain into the hole would have to be visible twice, so that
  * is left to maintain, which TIDY tells where to look. */
-void kv_hash_remove(kv_region *r, kv_hash_scan *c)
+static void uncount(kv_region *r, const kv_hash_scan *c)
 {
     uint64_t *h = r->head->hash;
     uint64_t entries = h[KV_HASH_ENTRIES];
@@ -356,7 +362,18 @@ void kv_hash_remove(kv_region *r, kv_hash_scan *c)
     set_head(r, KV_HASH_ENTRIES, entries - (entries > 0));
     if (low(c->home[CONTROL]))
         set_head(r, KV_HASH_TIDY, (uint64_t)kv_hash_home(c->hash, c->count) + 1);
+}
+
+void kv_hash_remove(kv_region *r, kv_hash_scan *c)
+{
+    uncount(r, c);
     kv_txn_visible(r, c->place, &c->bucket[c->index], 0);
+}
+
+void kv_hash_erase(kv_region *r, kv_hash_scan *c)
+{
+    uncount(r, c);
+    kv_txn_set(r, c->place, &c->bucket[c->index], 0);
 }
 
 /* ---- chains ---- */
@@ -476,15 +493,12 @@ static int compact(kv_region *r, const node *home)
 
 /* Drops what has moved, compacts, and clears `word` (PENDING or TIDY). Usually one transaction; a
  * very long chain takes several, each leaving a sound table that still has the word set. */
-static int clean(kv_region *r, uint32_t home, uint64_t count, int word)
+static int clean_surveyed(kv_region *r, uint32_t home, uint64_t count, int word, unsigned buckets,
+                          unsigned moved)
 {
-    unsigned buckets, entries, moved;
     int done;
     node n;
-    int rc = survey(r, home, count, &buckets, &entries, &moved);
 
-    if (rc != KV_OK)
-        return rc;
     if (moved)
         drop_moved(r, home, count);
     if (buckets > 1) {
@@ -497,6 +511,14 @@ static int clean(kv_region *r, uint32_t home, uint64_t count, int word)
     }
     kv_store(&r->head->hash[word], 0);
     return 1;
+}
+
+static int clean(kv_region *r, uint32_t home, uint64_t count, int word)
+{
+    unsigned buckets, entries, moved;
+    int rc = survey(r, home, count, &buckets, &entries, &moved);
+
+    return rc == KV_OK ? clean_surveyed(r, home, count, word, buckets, moved) : rc;
 }
 
 /* ---- splitting ---- */
@@ -555,7 +577,7 @@ static int split(kv_region *r, uint64_t count)
         set_head(r, KV_HASH_OVERFLOWS, h[KV_HASH_OVERFLOWS] + extra);
     kv_txn_visible(r, kv_head_place(r), &h[KV_HASH_COUNT], count + 1);
     kv_txn_end(r);
-    return clean(r, old, count + 1, KV_HASH_PENDING);
+    return clean_surveyed(r, old, count + 1, KV_HASH_PENDING, buckets, moved);
 }
 
 /* The next split's buckets follow this one's: they will be needed a few writes from now. */

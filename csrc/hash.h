@@ -111,10 +111,14 @@ int kv_hash_next(kv_region *r, kv_hash_scan *c);
 
 /* Replaces the address in the scan's current slot: the transaction's visible store. */
 void kv_hash_replace(kv_region *r, kv_hash_scan *c, uint64_t addr);
+/* The same for an address of the same record, so that nothing changes for readers: journaled. */
+void kv_hash_shift(kv_region *r, kv_hash_scan *c, uint64_t addr);
 /* Adds a slot: the transaction's visible store. Damage: KV_ECORRUPT before anything is changed. */
 int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr);
 /* Empties the scan's current slot: the transaction's visible store. */
 void kv_hash_remove(kv_region *r, kv_hash_scan *c);
+/* The same for a record that no reader takes for there any more: journaled. */
+void kv_hash_erase(kv_region *r, kv_hash_scan *c);
 
 /* Own transactions: splits one bucket when the table is loaded enough and has room, shortens a
  * chain that removals left too long, or finishes a split whose clean-up a death interrupted. 1: did

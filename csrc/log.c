@@ -665,10 +665,13 @@ int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who)
     return m != 0 && id <= spares;
 }
 
-uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
+/* Claims room for `size` aligned bytes at a->pos, in the next segment when they do not fit this
+ * one.
+ */
+static char *claim(kv_log *l, kv_append *a, uint32_t size, uint32_t *seed)
 {
-    uint32_t id = kv_pos_id(a->pos), off = kv_pos_off(a->pos), size = kv_rec_align(r->size);
-    uint64_t m = mapping_of(l, id), before = a->pos, pos;
+    uint32_t id = kv_pos_id(a->pos), off = kv_pos_off(a->pos);
+    uint64_t m = mapping_of(l, id), before = a->pos;
 
     if (kv_unlikely(size_of(m) - off < size)) {
         m = mapping_of(l, ++id);
@@ -679,12 +682,30 @@ uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
             write_head(l, id, 0, a);
         off = KV_SEG_HEAD;
     }
-    pos = kv_pos(id, off);
-    kv_store(&l->w[KV_LOG_CLAIM], pos + size);
-    kv_rec_encode(r, kv_rec_seed(head_of(m)->salt, off), base_of(m) + off);
-    a->last = pos;
-    a->pos = pos + size;
-    return pos;
+    a->last = kv_pos(id, off);
+    a->pos = a->last + size;
+    kv_store(&l->w[KV_LOG_CLAIM], a->pos);
+    *seed = kv_rec_seed(head_of(m)->salt, off);
+    return base_of(m) + off;
+}
+
+uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
+{
+    uint32_t seed;
+    char *to = claim(l, a, kv_rec_align(r->size), &seed);
+
+    kv_rec_encode(r, seed, to);
+    return a->last;
+}
+
+uint64_t kv_log_copy(kv_log *l, kv_append *a, uint64_t at)
+{
+    const char *from = base_of(mapping_of(l, kv_pos_id(at))) + kv_pos_off(at);
+    uint32_t size = kv_rec_peek_len(from), seed;
+    char *to = claim(l, a, kv_rec_align(size), &seed);
+
+    kv_rec_copy(from, size, seed, to);
+    return a->last;
 }
 
 void kv_log_commit(kv_log *l, kv_append *a)

@@ -174,13 +174,36 @@ static int op_ttl(lua_State *L, const kv_lua_call *c)
 
 static const char *const write_names[] = {KV_LUA_WRITE_NAMES, NULL};
 
+/* A ttl and nothing else is what most options are: read without a place for each that there might
+ * be, which cost more than the timer. 0: they are others, or wrong. */
+static int only_ttl(lua_State *L, int i, kv_write *w)
+{
+    int top = lua_gettop(L), only;
+
+    if (lua_type(L, i) != LUA_TTABLE)
+        return 0;
+    lua_pushnil(L);
+    only = lua_next(L, i) && lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TNUMBER &&
+           strcmp(lua_tostring(L, -2), "ttl") == 0;
+    if (only) {
+        lua_pushvalue(L, -2);
+        only = !lua_next(L, i);
+    }
+    if (only) {
+        w->ttl = kv_lua_ttl(L, top + 2, "ttl");
+        w->flags = KV_TTL;
+    }
+    lua_settop(L, top);
+    return only;
+}
+
 /* Value and options of put and swap, at the second argument. Returns 0, or results. */
 static int read_write(lua_State *L, const kv_lua_call *c, kv_value *v, kv_write *w)
 {
     int n, as_json = 0;
 
     memset(w, 0, sizeof *w);
-    if (!lua_isnoneornil(L, c->arg + 2)) {
+    if (!lua_isnoneornil(L, c->arg + 2) && !only_ttl(L, c->arg + 2, w)) {
         int base = kv_lua_opts(L, c->arg + 2, write_names, NULL);
         if ((n = kv_lua_write_opts(L, base, w, &as_json)) != 0)
             return n;

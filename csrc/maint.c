@@ -14,6 +14,8 @@
 
 #define SYNC_TIMEOUT 60000 /* ms; disks have been seen to take that long */
 #define CROWD        16    /* syncs after which nobody else is expected any more */
+#define CLEAN_GROUPS 32    /* that the helper cleans between two looks around: 0.1 ms */
+#define CLEAN_ROUNDS 64    /* and how often before it sees to syncs and retirement */
 #define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
 
 /* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
@@ -475,6 +477,20 @@ static int64_t until_sync(kv_db *s)
     return (int64_t)kv_load(kv_st(s, KV_ST_SYNCED_AT)) + s->interval - kv_os_monotonic() / 1000000;
 }
 
+/* Until there is enough room or something else to do. 1: there is more to clean. */
+static int clean_for_a_while(kv_db *s)
+{
+    int i;
+
+    for (i = 0; i < CLEAN_ROUNDS; i++) {
+        if (!kv_clean_ahead(s, CLEAN_GROUPS))
+            return 0;
+        if (spares(s) < spares_wanted(s) || runs_low(s))
+            break;
+    }
+    return 1;
+}
+
 /* Looks again after an interval, whether it was woken or not: another process may have written and
  * be gone. */
 static void helper(void *arg, kv_thread *t)
@@ -492,6 +508,8 @@ static void helper(void *arg, kv_thread *t)
             due = unsynced(s) ? until_sync(s) : s->interval;
             wait = due > 1 ? due : 1;
         }
+        if (kv_clean_due(s) && clean_for_a_while(s))
+            wait = 0;
     }
 }
 
@@ -506,9 +524,11 @@ void kv_helper_start(kv_db *s)
     kv_mutex_unlock(s->mutex);
 }
 
+/* What runs low is looked at once for each page of log. */
 void kv_after_write(kv *h)
 {
     kv_db *s = h->s;
+    uint64_t page;
 
     if (!h->thread)
         return;
@@ -517,7 +537,11 @@ void kv_after_write(kv *h)
         if (kv_load_ptr((void *const *)&s->thread) == NULL)
             return;
     }
-    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s))
+    page = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]) / KV_PAGE;
+    if (kv_likely(page == kv_load_relaxed(&s->page)))
+        return;
+    __atomic_store_n(&s->page, page, __ATOMIC_RELAXED);
+    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s) || kv_clean_due(s))
         kv_thread_wake(s->thread);
 }
 

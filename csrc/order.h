@@ -2,14 +2,14 @@
  *
  * order.h - key order for `list`: one B+tree over (namespace id, key), for readers without a lock.
  *
- * A node is 1 KiB. Leaves hold the keys (their common prefix once); they are never edited but
- * replaced by a copy, and one child word of the parent (or the root word) swings to it. Inner nodes
- * hold separators and child words; a child word is edited in place (that swing), anything else
- * replaces the node. A child word is generation << 32 | id + 1; a node's first word is its
- * generation, which grows each time the node is reused. Freed nodes wait in a queue and are reused
- * late, so that a reader who copied a node and finds the generation unchanged has a state that was
- * true when it followed the word to it. Touched only when a key appears or goes, never by an
- * overwrite.
+ * A node is 1 KiB. Leaves hold the keys (their common prefix once) and a short log of what has come
+ * and gone since, which grows by one store; else they are never edited but replaced by a copy, and
+ * one child word of the parent (or the root word) swings to it. Inner nodes hold separators and
+ * child words; a child word is edited in place (that swing), anything else replaces the node. A
+ * child word is generation << 32 | id + 1; a node's first word is its generation, which grows each
+ * time the node is reused. Freed nodes wait in a queue and are reused late, so that a reader who
+ * copied a node and finds the generation unchanged has a state that was true when it followed the
+ * word to it. Touched only when a key appears or goes, never by an overwrite.
  *
  * Keys here are the composite: 4 bytes namespace id, big-endian, then the key: at most KV_ORDER_KEY
  * bytes. Order is memcmp, a prefix before its extensions.
@@ -41,6 +41,23 @@ void kv_order_init(kv_region *r);
 uint64_t kv_order_room(const kv_region *r, unsigned operations);
 /* KV_OK; KV_EEXISTS (unchanged); KV_ECORRUPT (unchanged). */
 int kv_order_insert(kv_region *r, const void *key, size_t len);
+/* The same in two halves, so that the leaf can be fetched while something else waits for memory.
+ * kv_order_near gives what kv_order_insert_near may be told as long as the tree does not change; 0:
+ * nothing. It needs no transaction. */
+uint64_t kv_order_near(kv_region *r, const void *key, size_t len);
+int kv_order_insert_near(kv_region *r, const void *key, size_t len, uint64_t near);
+/* Here it may be a guess, if only the leaf is still in the tree. *near becomes the leaf that held
+ * the key, as it is now, or 0. */
+int kv_order_remove_near(kv_region *r, const void *key, size_t len, uint64_t *near);
+/* 0 when it is no more: `since` was kv_order_time before kv_order_near, and one transaction at most
+ * has begun since then. */
+int kv_order_still(kv_region *r, uint64_t near, uint64_t since);
+static inline uint64_t kv_order_time(const kv_region *r)
+{
+    return r->head->order[KV_ORDER_FREE_TAIL];
+}
+/* Whether the leaf that `near` means might hold the key; a quick look. */
+int kv_order_maybe(kv_region *r, const void *key, size_t len, uint64_t near);
 /* KV_OK; KV_ENOTFOUND (unchanged); KV_ECORRUPT (unchanged). */
 int kv_order_remove(kv_region *r, const void *key, size_t len);
 

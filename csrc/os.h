@@ -76,6 +76,15 @@ static inline void kv_store_ptr(void **p, void *v)
 {
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
+/* Between two looks at what another processor is about to change. */
+static inline void kv_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 static inline void kv_fence_acquire(void)
 {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);

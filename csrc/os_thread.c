@@ -103,8 +103,25 @@ static int timed_lock(pthread_mutex_t *m, int64_t ms)
 #endif
 }
 
+/* The lock is held for a microsecond or two: less than it takes to sleep and be woken. */
+#define SPINS 40
+
+static int spin(kv_lock *l)
+{
+    int e = EBUSY, i, j;
+
+    for (i = 0; i < SPINS && e == EBUSY; i++) {
+        for (j = 0; j < 8; j++)
+            kv_relax();
+        e = pthread_mutex_trylock(mutex_of(l));
+    }
+    return e;
+}
+
 static KV_NOINLINE int lock_slowly(kv_lock *l, int e, int64_t timeout_ms)
 {
+    if (e == EBUSY && timeout_ms > 0)
+        e = spin(l);
     if (e == EBUSY && timeout_ms > 0)
         e = timed_lock(mutex_of(l), timeout_ms);
     switch (e) {

@@ -117,6 +117,19 @@ void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
     memcpy(to, &crc, 4);
 }
 
+void kv_rec_copy(const char *from, uint32_t size, uint32_t seed, char *to)
+{
+    uint32_t crc;
+
+    kv_test_store();
+    memset(to + size, 0, kv_rec_align(size) - size);
+    memcpy(to + 4, from + 4, size - 4);
+    kv_test_store();
+    to[9] &= (char)~KV_REC_MORE;
+    crc = kv_crc32c(seed, to + 4, size - 4);
+    memcpy(to, &crc, 4);
+}
+
 int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
 {
     uint32_t crc, word, size, n;

@@ -83,6 +83,8 @@ static inline uint32_t kv_rec_peek_len(const char *p)
 uint32_t kv_rec_measure(kv_rec *r);
 /* Encodes into `to` a record that was measured: kv_rec_align(size) bytes, the padding zeroed. */
 void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to);
+/* Copies the encoded record of `size` bytes at `from` for another place, without KV_REC_MORE. */
+void kv_rec_copy(const char *from, uint32_t size, uint32_t seed, char *to);
 /* Reads the record that begins at p; avail: bytes readable there. KV_OK, or KV_ECORRUPT when it is
  * none. Pointers lead into p. */
 int kv_rec_decode(const char *p, uint32_t avail, uint32_t seed, kv_rec *out);

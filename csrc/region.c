@@ -23,7 +23,7 @@
 #include <string.h>
 
 #define MAGIC      0x6765722d78766b01ull
-#define LAYOUT     1 /* grows with any change of what words and nodes mean that no size shows */
+#define LAYOUT     2 /* grows with any change of what words and nodes mean that no size shows */
 #define HEAD_BYTES (((uint64_t)sizeof(kv_head) + KV_PAGE - 1) / KV_PAGE * KV_PAGE)
 /* An id + 1 must fit 32 bits. Far beyond what a file system takes. */
 #define MAX_NODES (((uint64_t)1 << 32) - KV_PAGE)
@@ -526,68 +526,6 @@ uint32_t kv_region_take(kv_region *r, int space)
 }
 
 /* ---- the journal ---- */
-
-static uint64_t place_addr(kv_place at, const uint64_t *word)
-{
-    uint64_t off = (uint64_t)((const char *)word - at.ptr);
-
-    kv_assert(off < 65536 && off % 8 == 0);
-    return at.addr | off;
-}
-
-/* The entry is complete before it counts, and counts before the word changes. */
-static void change(kv_region *r, uint64_t addr, uint64_t *word, uint64_t value)
-{
-    uint64_t n = r->head->journal.count;
-    kv_journal_entry *e = &r->head->journal.entry[n];
-
-    kv_assert(n < KV_JOURNAL_MAX);
-    if (KV_IS_BUG(10))
-        kv_store(word, value);
-    kv_store(&e->addr, addr);
-    kv_store(&e->old, *word);
-    kv_store(&r->head->journal.count, n + 1);
-    kv_store(word, value);
-}
-
-void kv_txn_begin(kv_region *r)
-{
-    (void)r;
-    kv_assert(r->head->journal.count == 0 && r->head->journal.visible_addr == 0);
-}
-
-void kv_txn_set(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
-{
-    change(r, place_addr(at, word), word, value);
-}
-
-void kv_txn_set_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
-{
-    change(r, place_addr(at, word) | 1, word, value);
-}
-
-/* Needs no entry: while the word has its old value there is nothing to restore, and once it has the
- * new one nothing may be. */
-void kv_txn_visible(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
-{
-    kv_store(&r->head->journal.visible_new, value);
-    if (!KV_IS_BUG(7))
-        kv_store(&r->head->journal.visible_addr, place_addr(at, word));
-    kv_store(word, value);
-}
-
-/* Never restored, so there is no version to grow: the same. */
-void kv_txn_visible_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
-{
-    kv_txn_visible(r, at, word, value);
-}
-
-/* The visible address goes last: without it, entries that still count would be undone. */
-void kv_txn_end(kv_region *r)
-{
-    kv_store(&r->head->journal.count, 0);
-    kv_store(&r->head->journal.visible_addr, 0);
-}
 
 /* The word an address names, or NULL: damage. */
 static uint64_t *resolve(kv_region *r, uint64_t addr)

@@ -165,17 +165,17 @@ uint32_t kv_region_take(kv_region *r, int space);
 
 /* ---- journaled stores; under the writer lock only ------------------------------------- */
 
-void kv_txn_begin(kv_region *r);
+static inline void kv_txn_begin(kv_region *r);
 /* Changes a word of a linked node or of the header (word lies within 64 KiB of at.ptr; 32 KiB for
  * the header). */
-void kv_txn_set(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
+static inline void kv_txn_set(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
 /* The same for a word whose high half is a version: undo restores the low half and makes the
  * version grow. */
-void kv_txn_set_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
+static inline void kv_txn_set_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
 /* The transaction's last store. */
-void kv_txn_visible(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
-void kv_txn_visible_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
-void kv_txn_end(kv_region *r);
+static inline void kv_txn_visible(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
+static inline void kv_txn_visible_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value);
+static inline void kv_txn_end(kv_region *r);
 /* Undoes an unfinished transaction unless its visible word is stored. Idempotent, may itself be
  * interrupted at any store. KV_ECORRUPT: the journal makes no sense (rebuild). *undone (may be
  * NULL): 1 when something was undone. */
@@ -207,6 +207,70 @@ static inline void *kv_region_node(kv_region *r, int space, uint32_t id, uint32_
     if (kv_unlikely(id >= kv_load(&r->limit[space])) && !kv_region_reach(r, space, id))
         return NULL;
     return kv_region_at(r, space, id, first, size);
+}
+
+/* ---- inline: the journal; every write changes a dozen words through it ------------------ */
+
+static inline uint64_t kv_txn_addr(kv_place at, const uint64_t *word)
+{
+    uint64_t off = (uint64_t)((const char *)word - at.ptr);
+
+    kv_assert(off < 65536 && off % 8 == 0);
+    return at.addr | off;
+}
+
+/* The entry is complete before it counts, and counts before the word changes. */
+static inline void kv_txn_change(kv_region *r, uint64_t addr, uint64_t *word, uint64_t value)
+{
+    kv_head *h = r->head;
+    uint64_t n = h->journal.count;
+
+    kv_assert(n < KV_JOURNAL_MAX);
+    if (KV_IS_BUG(10))
+        kv_store(word, value);
+    kv_store(&h->journal.entry[n].addr, addr);
+    kv_store(&h->journal.entry[n].old, *word);
+    kv_store(&h->journal.count, n + 1);
+    kv_store(word, value);
+}
+
+static inline void kv_txn_begin(kv_region *r)
+{
+    (void)r;
+    kv_assert(r->head->journal.count == 0 && r->head->journal.visible_addr == 0);
+}
+
+static inline void kv_txn_set(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
+{
+    kv_txn_change(r, kv_txn_addr(at, word), word, value);
+}
+
+static inline void kv_txn_set_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
+{
+    kv_txn_change(r, kv_txn_addr(at, word) | 1, word, value);
+}
+
+/* Needs no entry: while the word has its old value there is nothing to restore, and once it has the
+ * new one nothing may be. */
+static inline void kv_txn_visible(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
+{
+    kv_store(&r->head->journal.visible_new, value);
+    if (!KV_IS_BUG(7))
+        kv_store(&r->head->journal.visible_addr, kv_txn_addr(at, word));
+    kv_store(word, value);
+}
+
+/* Never restored, so there is no version to grow: the same. */
+static inline void kv_txn_visible_low(kv_region *r, kv_place at, uint64_t *word, uint64_t value)
+{
+    kv_txn_visible(r, at, word, value);
+}
+
+/* The visible address goes last: without it, entries that still count would be undone. */
+static inline void kv_txn_end(kv_region *r)
+{
+    kv_store(&r->head->journal.count, 0);
+    kv_store(&r->head->journal.visible_addr, 0);
 }
 
 #pragma GCC visibility pop

@@ -107,8 +107,9 @@ typedef struct kv_db {
     kv_guard guard;
     kv_mutex *mutex; /* starting the helper */
     kv_thread *thread;
-    uint64_t
-        unclean; /* bytes appended since the cleaner last had its share; under the writer lock */
+    uint64_t unclean; /* bytes appended since the cleaner had its share; under the writer lock */
+    uint64_t page;    /* of the log's tail when a write last looked at what runs low */
+    uint32_t fresh;   /* of the last writes, how many made a key, 0 to 3; under the writer lock */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     int crowd;       /* > 0: lately others synced as well; under the lock of durability, as is */
     int64_t sync_ns; /* how long the last sync took */
@@ -218,6 +219,7 @@ typedef struct kv_found {
     int live;  /* and not expired */
     uint64_t hash;
     uint64_t addr;
+    uint64_t near; /* 0, or what kv_order_near said */
     kv_hash_scan scan;
     kv_rec rec; /* in place */
 } kv_found;
@@ -225,6 +227,9 @@ typedef struct kv_found {
 uint64_t kv_index_hash(kv_db *s, uint32_t ns, const char *key, uint32_t len);
 /* Finds (ns, key). KV_OK also when it is not there; KV_ECORRUPT. */
 int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t now, kv_found *f);
+/* Where the last writes brought new keys: fetches what adding one will look at. What it returns is
+ * for f->near, after kv_index_find. */
+uint64_t kv_index_fetch(kv_db *s, uint32_t ns, const char *key, uint32_t len, uint64_t hash);
 /* The timer a new record for the key must name, given what is there. */
 void kv_index_arm(kv_db *s, const kv_found *f, kv_rec *r);
 /* Applies the record at `pos` (its end: `next`) in one transaction. f is what kv_index_find said
@@ -235,8 +240,11 @@ int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int6
 /* Takes an expired or dropped record out of the index; in a transaction that the caller began and
  * ends. */
 int kv_index_forget(kv_db *s, kv_found *f);
-/* The cleaner moved a record: swings its slot. */
-void kv_index_move(kv_db *s, kv_found *f, uint64_t pos, uint64_t next);
+/* Sets f->near for a record that is to be forgotten, and fetches what that needs; guess: of a
+ * record before it, or 0. */
+void kv_index_near(kv_db *s, kv_found *f, uint64_t guess);
+/* The cleaner moved n records, f[i] to pos[i]: swings their slots in one transaction. */
+void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t next);
 uint32_t kv_ns_state(kv_db *s, uint32_t ns);
 const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns);    /* NULL: damage */
 uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: damage */
@@ -276,6 +284,10 @@ int kv_lock_writer(kv *h);
 void kv_unlock_writer(kv *h);
 /* Recovers when a dead writer left something half done, as nobody may come to take the lock. */
 void kv_mend(kv_db *s);
+/* The writer lock for who has no handle, recovering if need be. 0: not to be had, or this process
+ * is to follow what another one has made first. */
+int kv_lock_index(kv_db *s, int64_t timeout);
+void kv_unlock_index(kv_db *s);
 /* Undo, zero what was claimed, redo. Harmless on a consistent store. */
 int kv_recover(kv_db *s);
 
@@ -287,7 +299,11 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now);
 /* Up to max items expired or cleaned, in short holds of the lock. all: cleans everything before the
  * head, needed or not. */
 int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done);
-uint64_t kv_log_goal(kv_db *s); /* bytes of log above which the cleaner works */
+uint64_t kv_log_goal(kv_db *s); /* bytes of log above which writers clean */
+/* Whether the helper thread should clean, and its share of that: up to `groups` short holds of the
+ * writer lock. 1: there is more to do. */
+int kv_clean_due(kv_db *s);
+int kv_clean_ahead(kv_db *s, int groups);
 /* Notes a blob that nothing current refers to. Under the writer lock. */
 void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after);
 /* How many wait. */

@@ -478,6 +478,35 @@ int kv_wheel_step(kv_region *r, int64_t time, uint32_t *hash, int64_t *deadline)
     return drain(r, now, hash, deadline);
 }
 
+int kv_wheel_peek(kv_region *r, int64_t time, uint32_t *hash, int most)
+{
+    const uint64_t *h = r->head->wheel;
+    uint64_t at = h[KV_WHEEL_NOW], now = clamp(time), t, link;
+    int n = 0;
+    chunk c;
+    slot s;
+
+    if (at > END || now < at || h[KV_WHEEL_OPEN] >= LEVELS)
+        return 0;
+    s.level = (int)h[KV_WHEEL_OPEN];
+    s.digit = digit_of(at, s.level);
+    if (s.level == 0 &&
+        (!first_slot(h, &s) || slot_start(at, s) + ((uint64_t)1 << 6 * s.level) - 1 > now))
+        return 0;
+    for (link = h[slot_word(s)]; link && n < most; link = chunk_next(&c)) {
+        unsigned i;
+
+        if (!get_full(r, link, &c))
+            return n;
+        for (i = chunk_count(&c); i > 0 && n < most; i--) {
+            if (!decode(at, s, (uint32_t)c.w[i], &t) || t > now)
+                return n;
+            hash[n++] = (uint32_t)(c.w[i] >> 32);
+        }
+    }
+    return n;
+}
+
 /* ---- all of it ---- */
 
 /* Walks one slot's chunks, which are at most *chunks more. each NULL: none. */

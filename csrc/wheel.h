@@ -46,6 +46,9 @@ enum { KV_WHEEL_IDLE = 0, KV_WHEEL_FIRED = 1, KV_WHEEL_MOVED = 2 };
  * again. IDLE: nothing is due by `now`, and the wheel's time is now, or later by less than
  * KV_WHEEL_BACK. KV_ECORRUPT, KV_EFULL: nothing but the wheel's time has changed. */
 int kv_wheel_step(kv_region *r, int64_t now, uint32_t *hash, int64_t *deadline);
+/* The hashes of up to `most` timers that the next steps will fire, in that order; fewer when it
+ * would take more than a look. Changes nothing. */
+int kv_wheel_peek(kv_region *r, int64_t now, uint32_t *hash, int most);
 /* True when a step would do something at `now`; two loads of one line, for the path of every write.
  * Also now and then (once in a second of `now`) when nothing is due, to move the wheel's time on.
  */

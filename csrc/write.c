@@ -120,6 +120,7 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     kv_db *s = w->ns->h->s;
     kv_append a;
     kv_rec *r = &w->rec;
+    uint64_t near;
     uint32_t size;
     int e, absent;
 
@@ -129,7 +130,9 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     w->f.there = w->f.live = 0;
     if (kv_likely(e == KV_OK)) {
         w->f.hash = kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len);
+        near = kv_index_fetch(s, w->ns->id, w->key, w->len, w->f.hash);
         e = kv_index_find(s, w->ns->id, w->key, w->len, w->now, &w->f);
+        w->f.near = near;
     }
     if (e != KV_OK && !absent)
         return e;
@@ -161,7 +164,11 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     size = kv_rec_measure(r);
     kv_write_begin(s, &a, w->now);
     a.next_rev++;
-    *need = w->drops_space ? kv_index_short_to_clean(s) & 1u << KV_NODES : kv_index_short(s);
+    /* What is there has its nodes, and without an expiry no timer is armed. */
+    if (w->drops_space)
+        *need = kv_index_short_to_clean(s) & 1u << KV_NODES;
+    else
+        *need = w->f.there && r->kind == KV_REC_PUT && r->expires == 0 ? 0 : kv_index_short(s);
     if (!kv_log_fit(&s->log, &a, size, w->drops_space ? KV_FOR_DELETE : KV_FOR_PUT))
         *need |= w->drops_space ? KV_NEED_RESERVE : KV_NEED_LOG;
     if (*need)
@@ -170,6 +177,7 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     e = kv_write_commit(s, &a, &w->f, r);
     if (e != KV_OK)
         return e;
+    s->fresh = w->f.there ? s->fresh / 2 : s->fresh < 3 ? s->fresh + 1 : 3;
     /* expire and persist hand the reference on. */
     if (w->f.there && !(r->blob && r->value == w->f.rec.value))
         kv_blob_dead(s, &w->f.rec, a.pos);

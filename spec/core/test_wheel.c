@@ -101,17 +101,23 @@ static void note_fired(model *t, uint32_t i, int64_t deadline)
     t->armed--;
 }
 
-/* Steps until nothing is due. */
+static uint64_t foreseen;
+
+/* Steps until nothing is due. What is foreseen happens. */
 static void drain(model *t, int check)
 {
     uint64_t steps = 0, fired = 0, armed = t->armed;
     int64_t deadline = -1;
-    uint32_t i = ~0u;
-    int rc;
+    uint32_t i = ~0u, ahead[14];
+    int rc, at = 0, n = 0;
 
     for (;;) {
         uint64_t used = t->m.r.head->used[KV_TIMERS];
 
+        if (at == n) {
+            n = kv_wheel_peek(&t->m.r, t->now, ahead, 1 + (int)(t->steps % 14));
+            at = 0;
+        }
         room(t, KV_WHEEL_ROOM);
         kv_txn_begin(&t->m.r);
         rc = kv_wheel_step(&t->m.r, t->now, &i, &deadline);
@@ -120,6 +126,10 @@ static void drain(model *t, int check)
         CHECK(t->m.r.head->used[KV_TIMERS] - used <= KV_WHEEL_ROOM);
         if (check)
             sound(t);
+        if (at < n) {
+            CHECK(rc == KV_WHEEL_FIRED && i == ahead[at++]);
+            foreseen++;
+        }
         if (rc == KV_WHEEL_FIRED) {
             note_fired(t, i, deadline);
             fired++;
@@ -713,5 +723,6 @@ int main(void)
     test_death(image_steps(300), image_jump);
     test_death(image_steps(12), image_fork);
     test_damage(image_steps(2000));
+    CHECK(foreseen > 0);
     return check_done("test_wheel");
 }
