@@ -5,12 +5,14 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <time.h>
+#include <unistd.h>
 
 int fdatasync(int fd)
 {
     struct timespec ms = {0, 1000000};
-    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    int (*real)(int);
 
+    *(void **)&real = dlsym(RTLD_NEXT, "fdatasync"); /* as dlsym's manual does it */
     nanosleep(&ms, NULL);
     return real(fd);
 }

@@ -801,7 +801,8 @@ static void file_locks(void)
     CHECK(kv_file_open(d, "lock", KV_FILE_MAKE, &b) == KV_OK);
     CHECK(kv_file_lock(a, 0, 0, KV_RANGE_ALONE) == KV_OK);
     CHECK(kv_file_lock(a, 0, 0, KV_RANGE_ALONE) == KV_OK);
-    CHECK(kv_file_lock(b, 0, 0, KV_RANGE_ALONE) == KV_EBUSY && strstr(kv_message(), "/locks/lock is locked"));
+    CHECK(kv_file_lock(b, 0, 0, KV_RANGE_ALONE) == KV_EBUSY &&
+          strstr(kv_message(), "/locks/lock is locked"));
     CHECK(in_child(lock_is_busy, path) == 0);
     /* Another descriptor of the file closing does not take it away. */
     CHECK(kv_file_open(d, "lock", KV_FILE_READ, &c) == KV_OK);

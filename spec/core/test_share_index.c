@@ -328,7 +328,7 @@ static void meets_broken(void *arg)
 static void failing_sync(void)
 {
     const char *path = at("broken");
-    kv *h, *again;
+    kv *h, *again = NULL;
     kv_ns *ns, *other;
     uint64_t dev, ino[2];
     char name[300];

@@ -169,7 +169,8 @@ static int toggle(int i, int64_t n)
     if (kv_region_room(region, KV_NODES) < kv_order_room(region, 1))
         rc = kv_region_grow(region, KV_NODES, kv_order_room(region, 1));
     real = kv_load(ready);
-    __atomic_store_n(ready, region->head->used[KV_NODES] + kv_order_room(region, 1), __ATOMIC_RELEASE);
+    __atomic_store_n(ready, region->head->used[KV_NODES] + kv_order_room(region, 1),
+                     __ATOMIC_RELEASE);
     if (rc == KV_OK && setjmp(death) == 0) {
         kv_test_die_at = n;
         kv_txn_begin(region);
