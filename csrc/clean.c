@@ -216,6 +216,19 @@ static int expire_step(kv_db *s, int64_t now, uint64_t most, uint64_t *expired)
     return e != KV_OK ? e : more;
 }
 
+int kv_expire_until(kv_db *s, int64_t until)
+{
+    uint64_t expired = 0;
+    int e;
+
+    do {
+        e = kv_index_room(s, KV_MAX_KEY, 0);
+        if (e == KV_OK)
+            e = expire_step(s, until, &expired);
+    } while (e == 1);
+    return e;
+}
+
 /* ---- cleaning ------------------------------------------------------------------------- */
 
 /* Records are judged a group at a time: their buckets are fetched together, and what is current

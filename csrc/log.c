@@ -252,15 +252,18 @@ void kv_log_close(kv_log *l)
     l->sync_fd = -1;
 }
 
+/* Others may write and retire meanwhile: each word is read before those it is not to pass. */
 int kv_log_sound(kv_log *l)
 {
-    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), clean = kv_load(&l->w[KV_LOG_CLEAN]);
-    uint64_t oldest = kv_load(&l->w[KV_LOG_OLDEST]), spares = kv_load(&l->w[KV_LOG_SPARES]), m;
+    uint64_t oldest = kv_load(&l->w[KV_LOG_OLDEST]), clean = kv_load(&l->w[KV_LOG_CLEAN]);
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), spares = kv_load(&l->w[KV_LOG_SPARES]), m;
 
     if (oldest == 0 || kv_pos_id(clean) < oldest || kv_pos_id(tail) < kv_pos_id(clean) ||
         spares < kv_pos_id(tail) || spares - oldest >= KV_SEG_IDS || spares > UINT32_MAX)
         return 0;
     m = reach(l, kv_pos_id(tail), NULL);
+    if (kv_pos_id(tail) < kv_load(&l->w[KV_LOG_OLDEST]))
+        return kv_log_sound(l); /* it is gone already */
     return m != 0 && head_of(m)->id == kv_pos_id(tail) && head_of(m)->store_id == l->store_id &&
            kv_pos_off(tail) >= KV_SEG_HEAD && kv_pos_off(tail) <= size_of(m);
 }

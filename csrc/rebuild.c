@@ -385,6 +385,7 @@ static int replay(kv_db *s, const kv_options *o)
 {
     int damaged = 0, again, e;
     uint32_t id = 0, off = 0;
+    int64_t been;
     kv_walk w;
     kv_tail t;
 
@@ -411,6 +412,7 @@ static int replay(kv_db *s, const kv_options *o)
     s->replayed = w.records;
     s->cut_bytes = t.cut;
     if (e == KV_OK) {
+        been = (int64_t)kv_load(kv_st(s, KV_ST_CLOCK));
         set_clock(s);
         if (damaged && !s->readonly)
             e = salvage(s, &w, &t);
@@ -418,6 +420,9 @@ static int replay(kv_db *s, const kv_options *o)
             e = kv_log_cut(&s->log, &w, &t);
         else
             kv_store(&s->log.w[KV_LOG_TAIL], kv_walk_pos(&w));
+        /* The clock went back: what was over is not there again. */
+        if (e == KV_OK && been > (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)))
+            e = kv_expire_until(s, been);
         if (damaged) {
             w.id = id;
             w.off = off;
@@ -545,6 +550,9 @@ int kv_rebuild(kv_db *s, const kv_options *o, int alone)
     locks[2] = &s->locks->writer;
     for (n = 0; n < 3 && e == KV_OK; n += e == KV_OK)
         e = take(s, locks[n], o->timeout);
+    /* Until now others may have retired segments: which is the oldest is certain only here. */
+    if (e == KV_OK)
+        e = kv_meta_read(s->dir, &s->meta);
     if (e == KV_OK)
         e = renew(s);
     if (e == KV_OK)

@@ -293,6 +293,8 @@ int kv_recover(kv_db *s);
 
 /* ---- clean.c: expiry and cleaning; bounded steps under the writer lock ---------------- */
 
+/* Takes out all that is over at `until`; while nobody else has the store, for it is not bounded. */
+int kv_expire_until(kv_db *s, int64_t until);
 /* What a write does beside itself: due timers, a bucket split, and cleaning in proportion to the
  * `bytes` it appended. */
 void kv_chores(kv_db *s, uint32_t bytes, int64_t now);
