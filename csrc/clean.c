@@ -224,7 +224,7 @@ int kv_expire_until(kv_db *s, int64_t until)
     do {
         e = kv_index_room(s, KV_MAX_KEY, 0);
         if (e == KV_OK)
-            e = expire_step(s, until, &expired);
+            e = expire_step(s, until, 1, &expired);
     } while (e == 1);
     return e;
 }
