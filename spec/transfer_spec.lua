@@ -640,6 +640,42 @@ describe("import and export", function()
     end)
   end)
 
+  -- A file system of its own, of 4 MiB, which a process of its own fills.
+  it("stop on a full disk, with what fits written, and leave the store whole", function()
+    local dir = helper.path(true):gsub("/store$", "")
+    local may = os.execute("unshare -m mount -t tmpfs -o size=4m none " .. helper.quote(dir)
+      .. " 2>/dev/null")
+    if not (may == true or may == 0) then
+      pending "needs the right to mount"
+      return
+    end
+    helper.write_file(dir .. "/script.lua", ([[
+      local kv = require "kv"
+      local store = assert(kv.open(%q .. "/disk/store", { thread = false }))
+      local ns = store:namespace "a"
+      local n = 0
+      local count, message, code = ns:import(function()
+        n = n + 1
+        return ('{"key":"k%%06d","value":"%%s"}\n'):format(n, ("x"):rep(1000))
+      end, { continue_on_error = true })
+      local written = tonumber(message:match "; (%%d+) written$")
+      io.write(tostring(count), " ", code, " ", tostring(message:match "^line (%%d+): " == tostring(written + 1)),
+        " ", tostring(written > 500), " ", tostring(ns:count() == written), " ", tostring(store:check()))
+      assert(ns:delete "k000001")
+      store:close()
+      store = assert(kv.open(%q .. "/disk/store"))
+      io.write(" ", tostring(store:namespace "a":count() == written - 1), " ", tostring(store:check()))
+      store:close()
+    ]]):format(dir, dir))
+    os.execute("mkdir " .. helper.quote(dir .. "/disk"))
+    local pipe = io.popen(("unshare -m sh -c 'mount -t tmpfs -o size=4m none %s/disk && "
+      .. "LUA_PATH=\"%s\" LUA_CPATH=\"%s\" exec %s %s/script.lua' 2>&1"):format(dir, package.path,
+      package.cpath, helper.interpreter, dir))
+    assert.equal("nil full true true true true true true", pipe:read "*a")
+    pipe:close()
+    helper.sweep()
+  end)
+
   it("work on the module", function()
     assert.equal("2 2 2", helper.run [[
       local kv = require "kv"
