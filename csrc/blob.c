@@ -74,20 +74,15 @@ static void part_name(uint64_t id, char name[KV_BLOB_NAME])
     snprintf(name, KV_BLOB_NAME, "%s%016llx", part_prefix, (unsigned long long)id);
 }
 
-int kv_blob_is_part(const char *name)
-{
-    return strncmp(name, part_prefix, sizeof part_prefix - 1) == 0;
-}
-
 /* Only what kv_blob_name writes: no capitals, no other length, so that a name stands for one id and
  * an id for one name. */
-int kv_blob_parse_name(const char *name, uint64_t *id)
+static int parse_name(const char *name, const char *begins, uint64_t *id)
 {
     static const char digits[] = "0123456789abcdef";
     const char *p = name, *digit;
     uint64_t v = 0;
 
-    if (strncmp(p, prefix, sizeof prefix - 1) != 0)
+    if (strncmp(p, begins, sizeof prefix - 1) != 0)
         return 0;
     p += sizeof prefix - 1;
     if (strlen(p) != ID_DIGITS)
@@ -100,6 +95,18 @@ int kv_blob_parse_name(const char *name, uint64_t *id)
     }
     *id = v;
     return 1;
+}
+
+int kv_blob_parse_name(const char *name, uint64_t *id)
+{
+    return parse_name(name, prefix, id);
+}
+
+int kv_blob_is_part(const char *name)
+{
+    uint64_t id;
+
+    return parse_name(name, part_prefix, &id);
 }
 
 int kv_blob_unlink(kv_dir *d, uint64_t id)

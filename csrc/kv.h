@@ -370,7 +370,8 @@ KV_API int kv_delete_prefix(kv_ns *ns, const char *prefix, size_t len, uint64_t 
 
 /* A value written piece by piece, without any lock: it appears whole when it is committed, as one
  * write, or not at all. Pieces go to a file as soon as they are too large for a record, so that no
- * more than a chunk of 64 KiB is in memory. Close it before its kv_ns. */
+ * more than a chunk of 64 KiB is in memory. After fork() it is the parent's: KV_EBUSY in the child.
+ * Close it before its kv_ns. */
 typedef struct kv_writer kv_writer;
 
 /* type: KV_STRING, or KV_JSON (which is kept in memory and checked when it is committed). Key,

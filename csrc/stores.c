@@ -51,7 +51,7 @@ static int is_ours(const char *name)
 
     return strcmp(name, KV_META_NAME) == 0 || strcmp(name, KV_META_TEMP) == 0 ||
            strcmp(name, "lock") == 0 || strncmp(name, "index.", 6) == 0 ||
-           kv_log_parse_name(name, &id) || kv_blob_parse_name(name, &blob);
+           kv_log_parse_name(name, &id) || kv_blob_parse_name(name, &blob) || kv_blob_is_part(name);
 }
 
 static int not_ours(void *arg, const char *name)

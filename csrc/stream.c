@@ -22,6 +22,7 @@
 
 struct kv_writer {
     kv_ns *ns;
+    kv_db *s;      /* as the handle had it at first; it lives as long as that */
     kv_write opts; /* metadata in `meta` */
     int type;
     int large;     /* the bytes are in `blob`, not in `bytes` */
@@ -56,6 +57,7 @@ int kv_writer_open(kv_ns *ns, const char *key, size_t len, int type, const kv_wr
     if (w == NULL)
         return kv_fail(KV_ENOMEM, "out of memory");
     w->ns = ns;
+    w->s = ns->h->s;
     w->type = type;
     w->max = kv_max_value(ns->h->s);
     w->key_len = (uint32_t)len;
@@ -98,7 +100,7 @@ static void forget_bytes(kv_writer *w)
 /* What was kept so far goes to a file. */
 static int become_large(kv_writer *w)
 {
-    kv_db *s = w->ns->h->s;
+    kv_db *s = w->s;
     uint64_t id;
     int e = kv_os_random(&id, sizeof id);
 
@@ -131,15 +133,17 @@ static int append(kv_writer *w, const void *data, size_t n)
     return e;
 }
 
+/* A child of fork shares the file and its position in the value with its parent: it is the
+ * parent's. */
 static int usable(kv_writer *w)
 {
-    int e = kv_enter(w->ns->h);
-
-    if (e == KV_OK && w->ended)
-        e = kv_fail(KV_EINVAL, "the stream has been committed");
-    if (e == KV_OK && w->failed)
-        e = kv_fail(w->failed, "an earlier write to this stream failed");
-    return e;
+    if (kv_guard_forked(&w->s->guard))
+        return kv_fail(KV_EBUSY, "a stream is written by the process that began it");
+    if (w->ended)
+        return kv_fail(KV_EINVAL, "the stream has been committed");
+    if (w->failed)
+        return kv_fail(w->failed, "an earlier write to this stream failed");
+    return KV_OK;
 }
 
 int kv_writer_write(kv_writer *w, const void *data, size_t n)
@@ -201,8 +205,7 @@ void kv_writer_close(kv_writer *w)
 {
     if (w == NULL)
         return;
-    /* The file belongs to the process that began it, not to a child. */
-    if (w->large && kv_guard_forked(&w->ns->h->s->guard))
+    if (w->large && kv_guard_forked(&w->s->guard))
         kv_blob_forget(&w->blob);
     else if (w->large)
         (void)kv_blob_abort(&w->blob);
@@ -213,7 +216,6 @@ void kv_writer_close(kv_writer *w)
 /* ---- reading -------------------------------------------------------------------------- */
 
 struct kv_reader {
-    kv_ns *ns;
     uint64_t size;
     int large;           /* the value is in `blob`, not behind the metadata */
     kv_blob_reader blob; /* when large */
@@ -268,7 +270,6 @@ static int make_reader(kv_ns *ns, const kv_rec *r, kv_reader **out)
     reader = malloc(sizeof *reader + r->meta_len + len);
     if (reader == NULL)
         return kv_fail(KV_ENOMEM, "out of memory (%zu bytes)", len);
-    reader->ns = ns;
     reader->large = r->blob;
     reader->size = r->blob ? ref[1] : len;
     reader->meta_len = r->meta_len;
@@ -326,10 +327,8 @@ int kv_reader_open(kv_ns *ns, const char *key, size_t len, kv_record *out, kv_re
 
 int kv_reader_read(kv_reader *r, void *to, size_t n, uint64_t off, size_t *got)
 {
-    int e = kv_enter(r->ns->h);
+    int e = KV_OK;
 
-    if (e != KV_OK)
-        return e;
     if (off >= r->size)
         n = 0;
     else if (n > r->size - off)

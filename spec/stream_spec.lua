@@ -634,8 +634,7 @@ describe("a stream", function()
     helper.sweep()
   end)
 
-  it("whose process dies is swept up at the next opening", function()
-    local path = helper.path()
+  local function die_writing(path)
     kv.open(path):close()
     local said = helper.run(([[
       local ns = require "kv".open(%q):namespace "a"
@@ -647,6 +646,23 @@ describe("a stream", function()
     ]]):format(path))
     assert.matches("^written", said)
     assert.equal(1, blobs(path))
+  end
+
+  it("whose process dies goes with its store", function()
+    local root = helper.path(true):gsub("/store$", "")
+    local all = kv.instances(root)
+    all:open("x", { auto_create = true }):close()
+    local pipe = io.popen("ls " .. helper.quote(root))
+    die_writing(root .. "/" .. pipe:read "*l")
+    pipe:close()
+    assert.is_true(all:delete "x")
+    assert.same({}, all:list())
+    helper.sweep()
+  end)
+
+  it("whose process dies is swept up at the next opening", function()
+    local path = helper.path()
+    die_writing(path)
     local store = assert(kv.open(path))
     assert.equal(0, blobs(path))
     assert.is_nil(store:namespace "a":get "k")
