@@ -11,7 +11,7 @@ local bench = {
   keys = tonumber(os.getenv "KEYS") or 1000000,
   rounds = tonumber(os.getenv "ROUNDS") or 3,
   dir = os.getenv "BENCH_DIR" or "build/bench",
-  chunk = 20000,
+  chunk = 1000,
   value = ("v"):rep(100),
 }
 

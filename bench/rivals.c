@@ -30,7 +30,7 @@
 
 #include "hist.h"
 
-#define CHUNK    20000
+#define CHUNK    1000
 #define VAL_LEN  100
 #define LIST_LEN 100
 #define PREFIX   10 /* "user:" and five digits: 100 keys share it */

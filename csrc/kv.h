@@ -252,6 +252,12 @@ KV_API int kv_get(kv_ns *ns, const char *key, size_t len,
                   kv_record *out); /* KV_ENOTFOUND: a miss */
 /* The value alone: what most reads want, and quicker. */
 KV_API int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out);
+/* The same without copying a string: its bytes may lie in the store's own memory, from where they
+ * can go at any time (never to an address that cannot be read). Who has copied them asks
+ * kv_peek_held, before any other call on the same kv_ns: 0 means that the copy is worth nothing;
+ * ask kv_get_value then. Values of other types are as kv_get_value gives them. */
+KV_API int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out);
+KV_API int kv_peek_held(const kv_ns *ns);
 KV_API int kv_exists(kv_ns *ns, const char *key, size_t len); /* KV_OK or KV_ENOTFOUND */
 
 /* Stores a value. w NULL: no options. rev, old may be NULL. With old: the record before (old->rev
@@ -356,6 +362,10 @@ typedef struct kv_item {
     kv_value value;
     kv_write write;
 } kv_item;
+
+/* A hint: begins to fetch from memory what gets of these keys (each of 1 to KV_MAX_KEY bytes) will
+ * read, all at once. Worth it for 4 to some 30 keys, right before they are read. */
+KV_API void kv_prefetch_keys(kv_ns *ns, const char *const *keys, const size_t *lens, size_t n);
 
 /* All or nothing, also over a crash. *failed (may be NULL) = index of the item whose condition or
  * limit failed. Later items see earlier ones (the same key twice: the last one wins). KV_ETOOBIG:

@@ -81,7 +81,7 @@ static uint32_t size_of(uint64_t mapping)
 
 static uint64_t *slot_of(kv_log *l, uint32_t id)
 {
-    return &l->table[id & (KV_SEG_IDS - 1)];
+    return &l->table[id & (KV_SEG_IDS - 1)].at;
 }
 
 /* With l->mutex held. */
@@ -93,7 +93,8 @@ static void set_slot(kv_log *l, uint32_t id, uint64_t mapping)
         l->low = l->high = i;
     l->low = i < l->low ? i : l->low;
     l->high = i + 1 > l->high ? i + 1 : l->high;
-    __atomic_store_n(&l->table[i], mapping, __ATOMIC_RELEASE);
+    __atomic_store_n(&l->table[i].seal, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&l->table[i].at, mapping, __ATOMIC_RELEASE);
 }
 
 static kv_seg_head *head_of(uint64_t mapping)
@@ -240,8 +241,8 @@ void kv_log_close(kv_log *l)
         kv_file_close(l->sync_fd);
     if (l->table != NULL)
         for (i = l->low; i < l->high; i++)
-            if (l->table[i])
-                kv_file_unmap(base_of(l->table[i]), size_of(l->table[i]));
+            if (l->table[i].at)
+                kv_file_unmap(base_of(l->table[i].at), size_of(l->table[i].at));
     for (i = 0; i < l->idles; i++)
         kv_file_unmap(base_of(l->idle[i]), size_of(l->idle[i]));
     free(l->table);
@@ -283,7 +284,7 @@ int kv_log_map(kv_log *l, uint32_t max)
 
 uint32_t kv_log_mapped(const kv_log *l, uint32_t id, const char **bytes)
 {
-    uint64_t m = kv_load(&l->table[id & (KV_SEG_IDS - 1)]);
+    uint64_t m = kv_load(&l->table[id & (KV_SEG_IDS - 1)].at);
 
     *bytes = base_of(m);
     return m != 0 && kv_load(&head_of(m)->id) == id ? size_of(m) : 0;
@@ -551,6 +552,7 @@ int kv_log_retire(kv_log *l, uint32_t id)
         m = mapping_of(l, i);
         if (kv_load(&l->w[KV_LOG_OLDEST]) <= i)
             kv_store(&l->w[KV_LOG_OLDEST], i + 1);
+        kv_fence_release(); /* who reads a zero from here on finds that stored */
         if (m != 0 && !pinned(l, i)) {
             /* Zero first what readers re-check, then give the space back in bites that do not hold
              * the file system up. */
@@ -803,7 +805,7 @@ static KV_NOINLINE uint64_t reach_addr(kv_log *l, uint64_t addr, int *why)
 /* 0: *why is KV_LOG_GONE, or what keeps it from being mapped. */
 static uint64_t mapping_of_addr(kv_log *l, uint64_t addr, int *why)
 {
-    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
+    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)].at);
 
     return kv_unlikely(m == 0) ? reach_addr(l, addr, why) : m;
 }
@@ -817,13 +819,24 @@ static int same_segment(uint64_t mapping, uint64_t addr)
 
 void kv_log_prefetch(kv_log *l, uint64_t addr)
 {
-    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
+    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)].at);
     char *p = base_of(m) + ((addr & 0x3fffff) << 2);
 
     if (m != 0) {
         kv_prefetch(p);
         kv_prefetch(p + 64);
+        kv_prefetch(p + 128);
     }
+}
+
+/* Notes what reads in place need. Another thread may have given the entry to another segment since:
+ * then no checksum fits, and who finds that comes here again. */
+static void seal(kv_log *l, uint64_t addr, uint64_t word)
+{
+    uint64_t *p = &l->table[addr >> 22 & (KV_SEG_IDS - 1)].seal;
+
+    if (kv_unlikely(kv_load(p) != word))
+        __atomic_store_n(p, word, __ATOMIC_RELEASE);
 }
 
 int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
@@ -858,6 +871,7 @@ int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
     if (kv_rec_decode(s->p, n, kv_rec_seed(salt, off), out) != KV_OK)
         return kv_fail(KV_ECORRUPT, "%s: damaged record in segment %u at %u", kv_dir_path(l->dir),
                        (unsigned)head_of(m)->id, (unsigned)off);
+    seal(l, addr, head_of(m)->id << 32 | salt);
     return KV_OK;
 }
 

@@ -56,21 +56,23 @@ typedef struct kv_seg_head {
 /* The CRC that belongs to a mark. */
 uint32_t kv_mark_crc(uint64_t store_id, uint32_t id, uint32_t off);
 
-/* Shared words (kv_head.log). The first line is stored by every write, the others rarely. */
+/* Shared words (kv_head.log). The first line is stored by every write, the second by the cleaner
+ * and by syncs, the third, which every read loads, only when a segment goes. */
 enum {
-    KV_LOG_TAIL,       /* position behind the last committed record */
-    KV_LOG_CLAIM,      /* position up to which bytes behind the tail may be written */
-    KV_LOG_LAST,       /* position of the last record; not before the tail: unknown */
-    KV_LOG_OLDEST = 8, /* id of the oldest segment */
-    KV_LOG_CLEAN,      /* position the cleaner has come to */
-    KV_LOG_JUDGED,     /* position the log had when the last fully judged segment was finished */
-    KV_LOG_SPARES,     /* id of the last prepared segment */
-    KV_LOG_SYNCED,     /* position up to which all is durable */
-    KV_LOG_SYNC_FROM,  /* id of the first segment with bytes not known durable */
-    KV_LOG_NAMED,      /* id up to which the names are durable */
-    KV_LOG_BROKEN,     /* 1: a sync failed; no writes until reopened */
-    KV_LOG_FREED,      /* id of the first segment whose file is still there; trails OLDEST */
-    KV_LOG_SYNCS,      /* how many there were */
+    KV_LOG_TAIL,      /* position behind the last committed record */
+    KV_LOG_CLAIM,     /* position up to which bytes behind the tail may be written */
+    KV_LOG_LAST,      /* position of the last record; not before the tail: unknown */
+    KV_LOG_SYNCS,     /* how many there were */
+    KV_LOG_CLEAN = 8, /* position the cleaner has come to */
+    KV_LOG_JUDGED,    /* position the log had when the last fully judged segment was finished */
+    KV_LOG_SPARES,    /* id of the last prepared segment */
+    KV_LOG_SYNCED,    /* position up to which all is durable */
+    KV_LOG_SYNC_FROM, /* id of the first segment with bytes not known durable */
+    KV_LOG_NAMED,     /* id up to which the names are durable */
+    KV_LOG_BROKEN,    /* 1: a sync failed; no writes until reopened */
+    KV_LOG_FREED,     /* id of the first segment whose file is still there; trails OLDEST */
+    /* id of the oldest segment; grows before a byte of the one before it is freed */
+    KV_LOG_OLDEST = 16,
     KV_LOG_END
 };
 
@@ -80,11 +82,18 @@ enum {
 /* The same for files of large values, all of them. */
 #define KV_PIN_BLOBS (KV_PINS - 1)
 
+/* What a process knows of a segment, in one place, so that reading a record touches no other line
+ * of its segment. */
+typedef struct kv_seg_map {
+    uint64_t at;   /* address | log2 size of the mapping; 0: not mapped */
+    uint64_t seal; /* id << 32 | salt, once a record was found there; else 0. Only good together
+                      with a checksum: the two words may be of different times */
+} kv_seg_map;
+
 typedef struct kv_log {
     kv_dir *dir;
-    uint64_t *w;     /* the shared words */
-    uint64_t *table; /* by id mod KV_SEG_IDS: address | log2 size of this process's mapping; 0: not
-                        mapped */
+    uint64_t *w;       /* the shared words */
+    kv_seg_map *table; /* by id mod KV_SEG_IDS */
     uint64_t store_id;
     int writable;
     int huge;        /* map with large pages; not where single records are synced */
@@ -215,22 +224,40 @@ void kv_log_prefetch(kv_log *l, uint64_t addr);
  * KV_LOG_GONE, KV_ECORRUPT, KV_ENOMEM, or why its segment cannot be mapped. */
 int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out);
 
-/* The mapping behind an address: its first byte and size; 0: this process has not mapped it. */
-static inline const char *kv_log_view(const kv_log *l, uint64_t addr, uint32_t *size)
-{
-    uint64_t m = kv_load(&l->table[addr >> 22 & (KV_SEG_IDS - 1)]);
+/* A segment as this process knows it, to read a record in place. The record is there if its
+ * checksum is right, and was there all the time until kv_log_still says so. */
+typedef struct kv_log_view {
+    const char *base; /* NULL: look with kv_log_fetch */
+    uint32_t size, salt, id;
+} kv_log_view;
 
-    *size = (uint32_t)1 << (m & 31);
-    return (const char *)(uintptr_t)(m & ~(uint64_t)(KV_PAGE - 1));
+static inline kv_log_view kv_log_look(const kv_log *l, uint64_t addr)
+{
+    const kv_seg_map *m = &l->table[addr >> 22 & (KV_SEG_IDS - 1)];
+    uint64_t at = kv_load(&m->at), seal = kv_load(&m->seal);
+    kv_log_view v;
+
+    v.base = (const char *)(uintptr_t)(at & ~(uint64_t)(KV_PAGE - 1));
+    v.size = (uint32_t)1 << (at & 31);
+    v.salt = (uint32_t)seal;
+    v.id = (uint32_t)(seal >> 32);
+    return v;
 }
-/* Whether it still is the segment that the address means; after whatever was read from it. */
-static inline int kv_log_still(const char *base, uint64_t addr)
+static inline int kv_log_still(const kv_log *l, uint32_t id)
 {
-    uint64_t id;
-
     kv_fence_acquire();
-    id = kv_load((const uint64_t *)(const void *)base);
-    return id != 0 && ((id ^ addr >> 22) & (KV_SEG_IDS - 1)) == 0;
+    return kv_load(&l->w[KV_LOG_OLDEST]) <= id;
+}
+/* Decodes the record at an address where it lies, for whoever asks kv_log_still of segment *id
+ * after all was read. 0: take kv_log_fetch. */
+static inline int kv_log_read(const kv_log *l, uint64_t addr, kv_rec *out, uint32_t *id)
+{
+    kv_log_view v = kv_log_look(l, addr);
+    uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
+
+    *id = v.id;
+    return kv_likely(v.base != NULL && off >= KV_SEG_HEAD && off + KV_REC_MIN <= v.size) &&
+           kv_rec_decode(v.base + off, v.size - off, kv_rec_seed(v.salt, off), out) == KV_OK;
 }
 /* Decodes it in place, under the writer lock (nothing that is current is retired then). */
 int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out);

@@ -277,6 +277,8 @@ int kv_lua_as(lua_State *L, int i);
 #define KV_LUA_ROOM 4096
 int kv_lua_keep(lua_State *L, const kv_lua_call *c, const char *key, size_t len, kv_record *r,
                 char *room);
+/* Pushes the value of a key (nil: a miss): 1, or 3 for nil, message, code. */
+int kv_lua_get(lua_State *L, const kv_lua_call *c, const char *key, size_t len); /* lua_ns.c */
 /* Pushes a value whose bytes stay: 1, or 3 for nil, message, code. */
 int kv_lua_push(lua_State *L, const kv_value *v, int as);
 /* Pushes metadata. */

@@ -89,42 +89,39 @@ static kv_iter *new_iter(lua_State *L)
     return align(lua_newuserdata(L, kv_iter_size() + 15));
 }
 
-static void set_entry(lua_State *L, const kv_record *r, const char *key, size_t len, int values)
+/* Names of an entry's fields, on the stack: cheaper than having Lua look each up for each key. */
+enum { NAME, EXPIRATION, METADATA, VALUE, FIELDS };
+
+static int push_fields(lua_State *L)
 {
-    lua_createtable(L, 0, 1 + (r->expires != 0) + (r->meta_len != 0) + values);
-    lua_pushlstring(L, key, len);
-    lua_setfield(L, -2, "name");
-    if (r->expires != 0) {
-        lua_pushnumber(L, (lua_Number)r->expires / 1000);
-        lua_setfield(L, -2, "expiration");
-    }
-    if (r->meta_len != 0) {
-        kv_lua_push_meta(L, r);
-        lua_setfield(L, -2, "metadata");
-    }
+    lua_pushliteral(L, "name");
+    lua_pushliteral(L, "expiration");
+    lua_pushliteral(L, "metadata");
+    lua_pushliteral(L, "value");
+    return lua_gettop(L) - FIELDS + 1;
 }
 
 /* Reads a page into the table at `keys`; KV_ENOTFOUND: that was all, KV_OK: there is more, behind
  * the key left in o->after. Results of a failure are announced by *n. */
 static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int *n)
 {
-    char room[KV_LUA_ROOM], key[KV_MAX_KEY];
+    char room[KV_LUA_ROOM];
     kv_iter *it = new_iter(L);
     int64_t count = 0;
     size_t bytes = 0;
-    int top = lua_gettop(L), rc;
+    int names = push_fields(L), top = lua_gettop(L), rc;
 
     if (!o->values)
         o->r.flags |= KV_NO_VALUES;
     rc = kv_iter_init(it, kv_lua_live(L, c), &o->r);
     while (rc == KV_OK) {
-        kv_record r;
-        size_t len;
+        kv_record
+            r;     /* its key lies in the iterator, the rest where the next call of the core may */
+        int first; /* the value, when it is on the stack already */
         kv_lua_live(L, c);
         rc = kv_iter_next(it, &r);
         if (rc != KV_OK)
             return rc;
-        len = r.key_len;
         if (count == o->limit)
             return KV_OK;
         if (r.value.type == KV_STRING || r.value.type == KV_JSON) {
@@ -132,25 +129,44 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
                 return KV_OK;
             bytes += r.value.len;
         }
-        memcpy(key, r.key, len);
-        rc = kv_lua_keep(L, c, key, len, &r, room);
+        memcpy(o->after, r.key, r.key_len);
+        first = KV_LUA_COPIES_FIRST && r.value.type == KV_STRING && r.meta_len == 0;
+        if (first)
+            kv_lua_push(L, &r.value, KV_LUA_PLAIN);
+        else if (o->values || r.meta_len != 0)
+            rc = kv_lua_keep(L, c, o->after, r.key_len, &r, room);
         if (rc == KV_ENOTFOUND) { /* gone while memory for it was found */
             rc = KV_OK;
             continue;
         }
         if (rc != KV_OK)
             return rc;
-        set_entry(L, &r, key, len, o->values);
+        lua_createtable(L, 0, 1 + (r.expires != 0) + (r.meta_len != 0) + o->values);
+        lua_pushvalue(L, names + NAME);
+        lua_pushlstring(L, o->after, r.key_len);
+        lua_rawset(L, -3);
+        if (r.expires != 0) {
+            lua_pushvalue(L, names + EXPIRATION);
+            lua_pushnumber(L, (lua_Number)r.expires / 1000);
+            lua_rawset(L, -3);
+        }
+        if (r.meta_len != 0) {
+            lua_pushvalue(L, names + METADATA);
+            kv_lua_push_meta(L, &r);
+            lua_rawset(L, -3);
+        }
         if (o->values) {
-            if ((*n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
+            lua_pushvalue(L, names + VALUE);
+            if (first)
+                lua_pushvalue(L, top + 1);
+            else if ((*n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
                 return KV_ECORRUPT;
-            lua_setfield(L, -2, "value");
+            lua_rawset(L, -3);
         }
         lua_rawseti(L, keys, (int)++count);
         lua_settop(L, top);
-        memcpy(o->after, key, len);
         o->r.after = o->after;
-        o->r.after_len = (uint32_t)len;
+        o->r.after_len = r.key_len;
     }
     return rc;
 }

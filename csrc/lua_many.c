@@ -39,46 +39,50 @@ static int read_keys(lua_State *L, const kv_lua_call *c, int *n)
         return kv_lua_bad(L, "keys", "an array without holes or other entries", -2);
     for (int i = 1; i <= *n; i++) {
         lua_rawgeti(L, c->arg, i);
-        snprintf(what, sizeof what, "keys[%d]", i);
-        if ((bad = kv_lua_key(L, -1, what, &key, &len)) != 0)
-            return bad;
+        if (lua_type(L, -1) != LUA_TSTRING || lua_rawlen(L, -1) - 1 >= KV_MAX_KEY) {
+            snprintf(what, sizeof what, "keys[%d]", i);
+            if ((bad = kv_lua_key(L, -1, what, &key, &len)) != 0)
+                return bad;
+        }
         lua_rawseti(L, to, i);
     }
     return 0;
 }
 
+/* Keys whose buckets and records are fetched together. */
+#define GROUP 16
+
 static int op_get_many(lua_State *L, const kv_lua_call *c)
 {
-    char room[KV_LUA_ROOM];
-    int n, count, keys, found, top;
+    const char *key[GROUP];
+    size_t len[GROUP];
+    int n, count, keys, found, size;
 
     if ((n = read_keys(L, c, &count)) != 0)
         return n;
+    luaL_checkstack(L, GROUP + 8, "get_many");
     keys = lua_gettop(L);
-    lua_newtable(L);
+    lua_createtable(L, 0, count);
     found = lua_gettop(L);
-    top = found;
-    for (int i = 1; i <= count; i++) {
-        kv_record r;
-        const char *key;
-        size_t len;
-        int rc;
-        lua_rawgeti(L, keys, i);
-        key = lua_tolstring(L, -1, &len);
-        rc = kv_get(kv_lua_live(L, c), key, len, &r);
-        if (rc == KV_OK) {
-            r.meta_len = 0;
-            rc = kv_lua_keep(L, c, key, len, &r, room);
+    kv_lua_live(L, c);
+    for (int first = 1; first <= count; first += size) {
+        size = count - first < GROUP ? count - first + 1 : GROUP;
+        for (int i = 0; i < size; i++) {
+            lua_rawgeti(L, keys, first + i);
+            key[i] = lua_tolstring(L, -1, &len[i]);
         }
-        if (rc == KV_OK) {
-            lua_pushvalue(L, top + 1);
-            if ((n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
+        kv_prefetch_keys(kv_lua_live(L, c), key, len, (size_t)size);
+        for (int i = 0; i < size; i++) {
+            if ((n = kv_lua_get(L, c, key[i], len[i])) != 1)
                 return n;
-            lua_rawset(L, found);
-        } else if (rc != KV_ENOTFOUND) {
-            return kv_lua_fail(L, c, rc);
+            if (!lua_isnil(L, -1)) {
+                lua_pushvalue(L, found + 1 + i);
+                lua_insert(L, -2);
+                lua_rawset(L, found);
+            }
+            lua_settop(L, found + size); /* the owner of the value's bytes, too */
         }
-        lua_settop(L, top);
+        lua_settop(L, found);
     }
     return 1;
 }

@@ -13,7 +13,8 @@
 
 /* ---- reading ------------------------------------------------------------ */
 
-static int get_stream(lua_State *L, const kv_lua_call *c, const char *key, size_t len)
+static __attribute__((noinline)) int get_stream(lua_State *L, const kv_lua_call *c, const char *key,
+                                                size_t len)
 {
     int rc = kv_lua_reader(L, c, key, len, NULL);
 
@@ -22,29 +23,15 @@ static int get_stream(lua_State *L, const kv_lua_call *c, const char *key, size_
     return rc == KV_OK || rc == KV_ENOTFOUND ? 1 : kv_lua_fail(L, c, rc);
 }
 
-static int op_get(lua_State *L, const kv_lua_call *c)
+/* Hands back what reading a value gave: rc, and *v in the namespace's scratch. */
+static __attribute__((noinline)) int give(lua_State *L, const kv_lua_call *c, const char *key,
+                                          size_t len, int as, int rc, kv_value *v)
 {
     char room[KV_LUA_ROOM];
     kv_record r;
-    const char *key;
-    size_t len;
-    int n, rc, as;
 
-    if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
-        return n;
-    as = lua_gettop(L) > c->arg ? kv_lua_as(L, c->arg + 1) : KV_LUA_PLAIN;
-    if (as == KV_LUA_STREAM)
-        return get_stream(L, c, key, len);
-    rc = kv_get_value(kv_lua_live(L, c), key, len, &r.value);
-    if (KV_LUA_COPIES_FIRST && rc == KV_OK && r.value.type == KV_STRING && as != KV_LUA_JSON) {
-        lua_pushlstring(L, r.value.data, r.value.len);
-        return 1;
-    }
-    if (rc == KV_ENOTFOUND) {
-        lua_pushnil(L);
-        return 1;
-    }
     if (rc == KV_OK) {
+        r.value = *v;
         r.meta_len = 0;
         rc = kv_lua_keep(L, c, key, len, &r, room);
     }
@@ -53,6 +40,48 @@ static int op_get(lua_State *L, const kv_lua_call *c)
         return 1;
     }
     return rc == KV_OK ? kv_lua_push(L, &r.value, as) : kv_lua_fail(L, c, rc);
+}
+
+/* A string is copied once, from where it lies in the store to where Lua keeps it; but not by a Lua
+ * that may run a finalizer before it copies, which could close the store. */
+static inline __attribute__((always_inline)) int get(lua_State *L, const kv_lua_call *c,
+                                                     const char *key, size_t len, int as)
+{
+    kv_ns *ns = kv_lua_live(L, c);
+    unsigned calls = c->box->calls;
+    kv_value v;
+    int rc;
+
+    if (!KV_LUA_COPIES_FIRST || as == KV_LUA_JSON)
+        return give(L, c, key, len, as, kv_get_value(ns, key, len, &v), &v);
+    rc = kv_peek(ns, key, len, &v);
+    if (rc == KV_OK && v.type == KV_STRING) {
+        lua_pushlstring(L, v.data, v.len);
+        /* A finalizer that ran after the copy may have made another call, or closed the store. */
+        if (calls == c->box->calls && kv_peek_held(ns))
+            return 1;
+        lua_pop(L, 1);
+        rc = kv_get_value(kv_lua_live(L, c), key, len, &v);
+    }
+    return give(L, c, key, len, as, rc, &v);
+}
+
+int kv_lua_get(lua_State *L, const kv_lua_call *c, const char *key, size_t len)
+{
+    return get(L, c, key, len, KV_LUA_PLAIN);
+}
+
+static int op_get(lua_State *L, const kv_lua_call *c)
+{
+    const char *key;
+    size_t len;
+    int n, as = KV_LUA_PLAIN;
+
+    if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
+        return n;
+    if (lua_gettop(L) > c->arg && (as = kv_lua_as(L, c->arg + 1)) == KV_LUA_STREAM)
+        return get_stream(L, c, key, len);
+    return get(L, c, key, len, as);
 }
 
 static void set_time(lua_State *L, const char *name, int64_t ms)

@@ -443,6 +443,9 @@ int kv_file_allocate(int fd, uint64_t off, uint64_t n)
         e = lengthen(fd, off, end);
     else if (e == 0 && !memory && has_small_blocks(fd))
         e = write_zeros(fd, off, end);
+    else if (e == 0 && !memory && n >= PIECE)
+        /* What the kernel read ahead while this was a hole lies in small pages. */
+        posix_fadvise(fd, (off_t)off, (off_t)n, POSIX_FADV_DONTNEED);
     return e ? fail_fd(e, "allocate space for", fd) : KV_OK;
 }
 

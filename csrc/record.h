@@ -101,17 +101,39 @@ enum {
     KV_REC_FLAGS = 63
 };
 
+/* Whether two keys of len bytes are the same; without a call for short ones. */
+static inline int kv_same_key(const char *a, const char *b, size_t len)
+{
+    uint64_t a0, a1, b0, b1;
+
+    if (kv_unlikely(len - 8 > 8))
+        return memcmp(a, b, len) == 0;
+    memcpy(&a0, a, 8);
+    memcpy(&b0, b, 8);
+    memcpy(&a1, a + len - 8, 8);
+    memcpy(&b1, b + len - 8, 8);
+    return ((a0 ^ b0) | (a1 ^ b1)) == 0;
+}
+
 /* The value of the record at p, if that is a whole one of just this key, plain (no blob) and
  * without wide fields: the usual case of a read, in as few steps as it takes. 0: decode it
  * properly. */
-static inline int kv_rec_value(const char *p, uint32_t avail, uint32_t seed, uint32_t ns,
-                               const char *key, uint32_t len, int *type, const char **value,
-                               uint32_t *value_len, int64_t *expires)
+typedef struct kv_rec_plain {
+    const char *value;
+    uint32_t value_len;
+    int type;
+    int64_t expires;
+} kv_rec_plain;
+
+static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uint32_t avail,
+                                                              uint32_t seed, uint32_t ns,
+                                                              const char *key, uint32_t len,
+                                                              kv_rec_plain *out)
 {
-    uint32_t word, n, crc, ttl;
-    uint64_t since = 0;
+    const uint64_t unusual = KV_REC_WIDE | KV_REC_WIDE_EXPIRES | KV_REC_BLOB << 8;
+    uint32_t word, n, crc, ttl, head;
+    uint64_t since = 0, fields;
     uint16_t meta = 0;
-    uint8_t f;
 
     memcpy(&word, p + 4, 4);
     n = word & 0xffffff;
@@ -120,25 +142,24 @@ static inline int kv_rec_value(const char *p, uint32_t avail, uint32_t seed, uin
     memcpy(&crc, p, 4);
     if (kv_unlikely(kv_crc32c(seed, p + 4, n - 4) != crc))
         return 0;
-    f = (uint8_t)p[8];
-    if (kv_unlikely(f & (KV_REC_WIDE | KV_REC_WIDE_EXPIRES) || p[9] & KV_REC_BLOB))
+    memcpy(&fields, p + 8, 8); /* flags, type, key length, namespace */
+    if (kv_unlikely((fields & unusual) != 0 || fields >> 16 != ((uint64_t)ns << 16 | len)))
         return 0;
-    memcpy(&word, p + 8, 4);
-    if (kv_unlikely(word >> 16 != len))
+    head = kv_rec_head_size[fields & KV_REC_FLAGS];
+    if (kv_unlikely(head + len > n || !kv_same_key(p + head, key, len)))
         return 0;
-    memcpy(&word, p + 12, 4);
-    *value = p + kv_rec_head_size[f & KV_REC_FLAGS] + len;
-    if (kv_unlikely(word != ns || memcmp(*value - len, key, len) != 0))
+    if (fields & KV_REC_META)
+        memcpy(&meta, p + head - 2, 2);
+    if (kv_unlikely(meta > n - head - len))
         return 0;
-    if (f & KV_REC_META)
-        memcpy(&meta, *value - len - 2, 2);
-    *value_len = n - (uint32_t)(*value - p) - meta;
-    *type = p[9] & 15;
-    *expires = 0;
-    if (f & KV_REC_EXPIRES) {
+    out->value = p + head + len;
+    out->value_len = n - head - len - meta;
+    out->type = fields >> 8 & 15;
+    out->expires = 0;
+    if (fields & KV_REC_EXPIRES) {
         memcpy(&since, p + 20, 5);
         memcpy(&ttl, p + 25, 4);
-        *expires = (int64_t)since + KV_REC_EPOCH + ttl;
+        out->expires = (int64_t)since + KV_REC_EPOCH + ttl;
     }
     return 1;
 }

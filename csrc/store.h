@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * store.h - what the files of the store layer share: open.c, attach.c, rebuild.c, replay.c,
- * apply.c, read.c, write.c, clean.c, check.c, maint.c.
+ * apply.c, read.c, list.c, cursor.c, write.c, names.c, batch.c, clean.c, check.c, maint.c.
  *
  * One kv_db per directory and process, shared by its handles (kv). Writes: take the writer lock,
  * look, check room, append to the log, publish the tail (the commit), apply to the index in one
@@ -138,6 +138,7 @@ struct kv_ns {
     uint64_t seed0, seed1;
     const uint64_t *state; /* of namespace id; never unmapped while the store is open */
     uint32_t id;           /* 0: not there when last looked */
+    uint32_t peeked;       /* segment of what kv_peek showed; UINT32_MAX: it lies in scratch */
     uint32_t name_len;
     char name[KV_MAX_NAME + 1];
     kv_scratch scratch; /* the record handed out */
@@ -361,6 +362,23 @@ int kv_reference(kv_db *s, const kv_rec *r, uint64_t ref[2]);
 /* The value types and their bytes. */
 uint32_t kv_value_bytes(const kv_value *v, char buf[8], const char **bytes);
 int kv_value_read(const kv_rec *r, kv_value *v);
+
+/* ---- cursor.c ------------------------------------------------------------------------- */
+
+/* SipHash-1-3 of (first, bytes): the MAC of cursors. */
+uint64_t kv_siphash(uint64_t seed0, uint64_t seed1, uint32_t first, const void *bytes, size_t len);
+
+/* Large values' buffers are not kept from call to call. */
+static inline void kv_scratch_shrink(kv_scratch *s)
+{
+    if (kv_unlikely(s->cap > (1u << 20)))
+        kv_scratch_free(s);
+}
+/* Whether reads may show it. */
+static inline int kv_rec_live(kv_db *s, const kv_rec *r)
+{
+    return r->expires == 0 || r->expires > kv_store_now(s) || KV_IS_BUG(15);
+}
 
 static inline int kv_fresh(const kv *h)
 {

@@ -57,6 +57,8 @@ build = {
         "csrc/replay.c",
         "csrc/apply.c",
         "csrc/read.c",
+        "csrc/list.c",
+        "csrc/cursor.c",
         "csrc/write.c",
         "csrc/names.c",
         "csrc/batch.c",

@@ -341,7 +341,7 @@ static void unmap_segment(const char *name)
 
     if (!kv_log_parse_name(name, &id))
         return;
-    slot = &l->table[id & (KV_SEG_IDS - 1)];
+    slot = &l->table[id & (KV_SEG_IDS - 1)].at;
     if (*slot)
         kv_file_unmap((void *)(uintptr_t)(*slot & ~(uint64_t)(KV_PAGE - 1)),
                       (size_t)1 << (*slot & 31));

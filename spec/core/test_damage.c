@@ -814,7 +814,7 @@ static void live_store(void)
     if (!CHECK(kv_open(store, &o, &h) == KV_OK &&
                kv_namespace(h, "first", 5, NULL, 0, 1, &a) == KV_OK))
         return;
-    base = (char *)(uintptr_t)(h->s->log.table[1] & ~(uint64_t)4095);
+    base = (char *)(uintptr_t)(h->s->log.table[1].at & ~(uint64_t)4095);
     CHECK(memcmp(base + KV_SEG_HEAD, log->bytes + KV_SEG_HEAD, used - KV_SEG_HEAD) == 0);
     for (off = 0; off < used; off += getenv("KV_SHORT") ? 31 : off < KV_SEG_HEAD ? 5 : 1)
         for (change = (int)(off % 3); change < 8; change += 3) {

@@ -12,6 +12,10 @@
 #define KEYS     4096
 #define KEY_BITS 13 /* of an address; keys up to 8191 */
 
+/* The secret of the hash, where any will do. */
+#define SEED0 0x9ae16a3b2f90404full
+#define SEED1 0xc949c7defebe1f2bull
+
 enum { SPREAD, ALIKE, CROWDED, WAYS };
 
 typedef struct model {
@@ -33,7 +37,7 @@ enum { INSERT, REPLACE, REMOVE, MAINTAIN };
 
 static uint64_t hash_of_key(const model *t, uint32_t key)
 {
-    uint64_t h = kv_hash_key(1, 2, 3, &key, sizeof key);
+    uint64_t h = kv_hash_key(SEED0, SEED1, 3, &key, sizeof key);
 
     return t->way == ALIKE ? h % 37 * 0x10001 : t->way == CROWDED ? h & ~(uint64_t)0xf8 : h;
 }
@@ -54,7 +58,7 @@ static void begin(model *t, int way)
     memset(t, 0, sizeof *t);
     t->way = way;
     image_open(&t->m);
-    kv_hash_init(&t->m.r, 1, 2);
+    kv_hash_init(&t->m.r, SEED0, SEED1);
 }
 
 /* CANDIDATE with c at the key's slot, or END; anything else fails. */
@@ -171,73 +175,173 @@ static void sound(model *t)
 
 /* ---- the hash function ---- */
 
-static uint64_t rotl(uint64_t x, int n)
+/* a * b by halves: *high and the result are the product's two words. */
+static uint64_t multiply(uint64_t a, uint64_t b, uint64_t *high)
 {
-    return x << n | x >> (64 - n);
+    uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
+    uint64_t mid = a1 * b0 + (a0 * b0 >> 32), low = a0 * b1 + (uint32_t)mid;
+
+    *high = a1 * b1 + (mid >> 32) + (low >> 32);
+    return a * b;
 }
 
-/* SipHash-c-d as its authors describe it, byte by byte. */
-static uint64_t sip(int c, int d, uint64_t k0, uint64_t k1, const unsigned char *p, size_t len)
+static uint64_t bytes(const unsigned char *p, size_t n)
 {
-    uint64_t v[4] = {k0 ^ 0x736f6d6570736575ull, k1 ^ 0x646f72616e646f6dull,
-                     k0 ^ 0x6c7967656e657261ull, k1 ^ 0x7465646279746573ull};
+    uint64_t w = 0;
+
+    while (n-- > 0)
+        w = w << 8 | p[n];
+    return w;
+}
+
+/* What hash.h says, byte by byte. */
+static uint64_t slow_hash(uint64_t k0, uint64_t k1, uint32_t ns, const unsigned char *p, size_t len)
+{
+    uint64_t state = k1, a, b, low, high;
     size_t at = 0;
-    int i, last = 0;
 
-    while (!last) {
-        uint64_t m = 0;
-        int rounds = c;
-
-        for (i = 0; i < 8 && at < len; i++)
-            m |= (uint64_t)p[at++] << 8 * i;
-        if (i < 8) {
-            m |= (uint64_t)len << 56;
-            last = 1;
-        }
-        v[3] ^= m;
-        for (;;) {
-            for (i = 0; i < rounds; i++) {
-                v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
-                v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
-                v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
-                v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
-            }
-            if (rounds == d && last == 2)
-                break;
-            v[0] ^= m;
-            if (!last)
-                break;
-            v[2] ^= 0xff;
-            rounds = d;
-            last = 2;
-            m = 0;
-        }
+    while (len - at > 16) {
+        low = multiply(bytes(p + at, 8) ^ k0, bytes(p + at + 8, 8) ^ state, &high);
+        state = low ^ high;
+        at += 16;
     }
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
+    if (len >= 8) {
+        a = bytes(len > 16 ? p + len - 16 : p, 8);
+        b = bytes(p + len - 8, 8);
+    } else if (len >= 4) {
+        a = bytes(p, 4);
+        b = bytes(p + len - 4, 4);
+    } else {
+        a = (uint64_t)p[0] << 16 | (uint64_t)p[len / 2] << 8 | p[len - 1];
+        b = 0;
+    }
+    low = multiply(a ^ k0, b ^ state, &high);
+    low = multiply(low ^ k0 ^ ((uint64_t)ns << 32 | len), high ^ k1, &high);
+    return low ^ high;
 }
 
 static void test_key(void)
 {
     unsigned char text[80];
-    uint32_t ns;
     size_t len, i;
 
-    for (i = 0; i < sizeof text; i++)
-        text[i] = (unsigned char)i;
-    /* The example in the paper. */
-    CHECK(sip(2, 4, 0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull, text, 15) ==
-          0xa129ca6149be45e5ull);
-    for (len = 4; len <= sizeof text; len++) {
-        unsigned char *key = malloc(len - 4 + 1); /* so that reading beyond it shows */
+    for (len = 1; len <= sizeof text; len++) {
+        uint64_t k0 = image_random() << 20, k1 = ~image_random();
+        uint32_t ns = (uint32_t)image_random();
+        unsigned char *key = malloc(len); /* so that reading beyond it shows */
 
-        for (i = 0; i < sizeof text; i++)
-            text[i] = (unsigned char)image_random();
-        memcpy(&ns, text, 4);
-        memcpy(key, text + 4, len - 4);
-        key = realloc(key, len - 4 ? len - 4 : 1);
-        CHECK(kv_hash_key(len, ~len, ns, key, len - 4) == sip(1, 3, len, ~len, text, len));
+        for (i = 0; i < len; i++)
+            key[i] = (unsigned char)image_random();
+        CHECK(kv_hash_key(k0, k1, ns, key, len) == slow_hash(k0, k1, ns, key, len));
         free(key);
     }
+}
+
+/* Key n of a family that programs use, or that a weak function would not spread. */
+static size_t family_key(int family, uint32_t n, char *key)
+{
+    switch (family) {
+    case 0:
+        return (size_t)sprintf(key, "user:%07u", (unsigned)n);
+    case 1:
+        return (size_t)sprintf(key, "%u", (unsigned)n);
+    case 2:
+        memcpy(key, &n, 4);
+        return 4;
+    case 3: /* in the last bytes of a long one */
+        return (size_t)sprintf(key, "a/rather/long/path/to/an/object/%06x", (unsigned)n);
+    case 4: /* in its first */
+        return (size_t)sprintf(key, "%06x/a/rather/long/path/to/an/object", (unsigned)n);
+    case 5: /* the two words multiplied are alike */
+        memset(key, 0, 16);
+        memcpy(key, &n, 4);
+        memcpy(key + 8, &n, 4);
+        return 16;
+    default: /* two bits of 64 bytes; 0: there is no such pair */
+        memset(key, 0, 64);
+        key[n % 64] = (char)(1 << n / 64 % 8);
+        key[n / 512 % 64] ^= (char)(1 << n / 512 / 64);
+        return n % 512 < n / 512 ? 64 : 0;
+    }
+}
+
+/* Keys of each family fall into 65,536 places as if drawn by lot: by the bits that place a key, and
+ * by those that make its tag. */
+static void test_spread(void)
+{
+    enum { PLACES = 65536 };
+    static uint32_t count[2][PLACES];
+    char key[80];
+    int family, way;
+    uint32_t n, i;
+
+    for (family = 0; family < 7; family++) {
+        uint64_t k0 = image_random() << 21 ^ image_random(), k1 = image_random() << 21 ^ k0 >> 3;
+        uint32_t each = 0;
+
+        memset(count, 0, sizeof count);
+        for (n = 0; n < 4 * PLACES; n++) {
+            size_t len = family_key(family, n, key);
+            uint64_t h = kv_hash_key(k0, k1, 7, key, len);
+
+            if (len == 0)
+                continue;
+            each++;
+            count[0][h % PLACES]++;
+            count[1][(kv_hash_tag(h) >> KV_ADDR_BITS >> 6) % PLACES]++;
+        }
+        for (way = 0; way < 2; way++) {
+            double mean = (double)each / PLACES, chi = 0;
+
+            for (i = 0; i < PLACES; i++)
+                chi += (count[way][i] - mean) * (count[way][i] - mean) / mean;
+            /* PLACES - 1 on average, with a deviation of 362. */
+            if (!CHECK(chi < PLACES + 8 * 362.0))
+                fprintf(stderr, "family %d, bits %d: %.0f\n", family, way, chi);
+        }
+    }
+}
+
+/* Each bit of a key changes each bit of the hash that counts in half the cases, and so does the
+ * secret's. */
+static void test_avalanche(void)
+{
+    static const size_t lengths[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 31, 32, 33, 64};
+    enum { TIMES = 300 };
+    unsigned char key[64];
+    size_t l, bit, i;
+    int t, k, flips;
+
+    for (l = 0; l < sizeof lengths / sizeof *lengths; l++)
+        for (bit = 0; bit < 8 * lengths[l] + 128; bit++) {
+            size_t len = lengths[l];
+
+            flips = 0;
+            for (t = 0; t < TIMES; t++) {
+                uint64_t seed[2], a;
+
+                for (i = 0; i < len; i++)
+                    key[i] = (unsigned char)image_random();
+                seed[0] = image_random() << 21 ^ image_random();
+                seed[1] = image_random() << 21 ^ image_random();
+                a = kv_hash_key(seed[0], seed[1], 1, key, len);
+                if (bit < 8 * len)
+                    key[bit / 8] ^= (unsigned char)(1 << bit % 8);
+                else
+                    seed[(bit - 8 * len) / 64] ^= (uint64_t)1 << (bit - 8 * len) % 64;
+                for (a ^= kv_hash_key(seed[0], seed[1], 1, key, len), k = 0; k < 30; k++)
+                    flips += a >> k & 1;
+            }
+            /* 4500 on average, with a deviation of 47. */
+            if (!CHECK(flips > 4500 - 9 * 47 && flips < 4500 + 9 * 47))
+                fprintf(stderr, "length %zu, bit %zu: %d of 9000\n", len, bit, flips);
+        }
+    /* Zeros more or less make another key, and another namespace too. */
+    memset(key, 0, sizeof key);
+    for (i = 1; i <= 40; i++)
+        for (l = 1; l < i; l++)
+            CHECK(kv_hash_key(SEED0, SEED1, 1, key, i) != kv_hash_key(SEED0, SEED1, 1, key, l) &&
+                  kv_hash_key(SEED0, SEED1, 1, key, i) != kv_hash_key(SEED0, SEED1, 2, key, i));
 }
 
 /* ---- the table ---- */
@@ -306,7 +410,7 @@ static void test_long_chains(void)
     for (n = 0; n < count; n++) {
         image_room(&t.m, KV_OVERFLOW, KV_HASH_ROOM);
         kv_txn_begin(r);
-        CHECK(kv_hash_insert(r, kv_hash_key(1, 2, 3, &n, 8), n + 1) == KV_OK);
+        CHECK(kv_hash_insert(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), n + 1) == KV_OK);
         kv_txn_end(r);
     }
     CHECK(r->head->hash[KV_HASH_COUNT] == 64);
@@ -321,7 +425,7 @@ static void test_long_chains(void)
     CHECK(r->head->hash[KV_HASH_COUNT] * 9 >= count * 2);
     CHECK(r->head->hash[KV_HASH_ENTRIES] == count);
     for (n = 0; n < count; n++) {
-        kv_hash_start(r, kv_hash_key(1, 2, 3, &n, 8), &c);
+        kv_hash_start(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), &c);
         while ((rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE && (c.slot & KV_ADDR_MASK) != n + 1)
             continue;
         CHECK(rc == KV_HASH_CANDIDATE);
@@ -351,7 +455,7 @@ static void test_no_room(void)
     CHECK(!kv_hash_wants_room(r));
     for (n = 0; rc == KV_OK && n < 10000; n++) {
         kv_txn_begin(r);
-        rc = kv_hash_insert(r, kv_hash_key(1, 2, 3, &n, 8), n + 1);
+        rc = kv_hash_insert(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), n + 1);
         kv_txn_end(r);
         CHECK(kv_hash_maintain(r) == 0);
     }
@@ -384,7 +488,7 @@ static void test_big(uint64_t count)
             image_room(&t.m, KV_BUCKETS,
                        kv_region_room(r, KV_BUCKETS) + r->head->ready[KV_BUCKETS] / 8);
         kv_txn_begin(r);
-        CHECK(kv_hash_insert(r, kv_hash_key(1, 2, 3, &n, 8), n + 1) == KV_OK);
+        CHECK(kv_hash_insert(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), n + 1) == KV_OK);
         kv_txn_end(r);
         CHECK(kv_hash_maintain(r) >= 0);
     }
@@ -392,7 +496,7 @@ static void test_big(uint64_t count)
     CHECK(r->head->hash[KV_HASH_COUNT] * 9 + 9 >= count * 2);
     CHECK(count < 1000 || r->head->hash[KV_HASH_COUNT] * 9 <= count * 2 + 9);
     for (n = 0; n < count * 2; n++) {
-        kv_hash_start(r, kv_hash_key(1, 2, 3, &n, 8), &c);
+        kv_hash_start(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), &c);
         while ((rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE) {
             candidates += n >= count;
             if ((c.slot & KV_ADDR_MASK) == n + 1)
@@ -702,7 +806,7 @@ static void test_interleaved(int rounds)
         uint64_t key, strangers = 1000, gone = 0;
 
         image_open(&m);
-        kv_hash_init(r, 1, 2);
+        kv_hash_init(r, SEED0, SEED1);
         image_room(&m, KV_OVERFLOW, 100);
         image_room(&m, KV_BUCKETS, 100);
         yard.r = r;
@@ -850,6 +954,8 @@ int main(void)
 
     image_start("test_hash");
     test_key();
+    test_spread();
+    test_avalanche();
     for (way = 0; way < WAYS; way++) {
         test_model(way, image_steps(4000), 1);
         test_model(way, image_steps(60000), 1000);

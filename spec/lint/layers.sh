@@ -21,7 +21,7 @@ BEGIN {
             deny[word[1], word[w]] = 1
     }
     # The store is cut into files that share store.h.
-    split("open attach rebuild replay apply read write names batch field stream clean check stores", part, " ")
+    split("open attach rebuild replay apply read list cursor write names batch field stream clean check stores", part, " ")
     for (i in part)
         same[part[i]] = "store"
     # store and maint call each other: one starts the thread, the other does its work for it.

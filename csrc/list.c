@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * list.c - reading in key order without a lock: iterators, counting.
+ *
+ * Invariant: as in read.c. An iterator holds a private copy of one leaf and no other state of the
+ * store, so it survives every change; it finds its place again by key.
+ */
+#include "store.h"
+
+#include <string.h>
+
+/* Keys looked up ahead, so that their cache misses overlap. */
+#define AHEAD 8
+
+struct kv_iter {
+    kv_ns *ns;
+    const kv_db *s; /* whose slots and state are below */
+    uint32_t id;
+    uint32_t flags;
+    int reverse;
+    int done;
+    int i;        /* next index in the leaf */
+    int from, to; /* those of its keys that lie within the bounds: from <= i < to */
+    int fresh;    /* the leaf must be read */
+    int warm;     /* keys from i on whose hashes are known and whose records are on their way */
+    int cold;     /* index of i's hash and slot */
+    uint64_t hash[AHEAD];
+    const uint64_t *slot[AHEAD]; /* where it was found; NULL: look properly */
+    size_t low_len, high_len;
+    int has_high;
+    unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
+    unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
+    size_t next_len;
+    const uint64_t *state;           /* of the namespace */
+    unsigned char key[KV_ORDER_KEY]; /* handed out */
+    kv_leaf leaf;
+};
+
+size_t kv_iter_size(void)
+{
+    return (sizeof(kv_iter) + 15) & ~(size_t)15;
+}
+
+static size_t put_id(uint32_t id, unsigned char *out)
+{
+    out[0] = (unsigned char)(id >> 24);
+    out[1] = (unsigned char)(id >> 16);
+    out[2] = (unsigned char)(id >> 8);
+    out[3] = (unsigned char)id;
+    return 4;
+}
+
+static int compare(const void *a, size_t alen, const void *b, size_t blen)
+{
+    int c = memcmp(a, b, alen < blen ? alen : blen);
+
+    return c ? c : (alen > blen) - (alen < blen);
+}
+
+/* The first byte string behind all that begin with p: its last byte that can grow does. 0: there is
+ * none. */
+static size_t successor(unsigned char *p, size_t len)
+{
+    while (len > 0 && p[len - 1] == 0xff)
+        len--;
+    if (len > 0)
+        p[len - 1]++;
+    return len;
+}
+
+/* A bound longer than any key stands right behind its first bytes: no key comes between. */
+static size_t fit(unsigned char *k, size_t n)
+{
+    return n > KV_ORDER_KEY ? successor(k, KV_ORDER_KEY) : n;
+}
+
+static void raise_low(kv_iter *it, const char *key, size_t len, int strictly)
+{
+    unsigned char k[KV_ORDER_KEY + 2];
+    size_t n = put_id(it->id, k);
+
+    if (len > KV_MAX_KEY)
+        len = KV_MAX_KEY + 1; /* longer than any key: its first bytes decide */
+    memcpy(k + n, key, len);
+    n += len;
+    if (strictly)
+        k[n++] = 0;
+    n = fit(k, n);
+    if (compare(k, n, it->low, it->low_len) > 0) {
+        memcpy(it->low, k, n);
+        it->low_len = n;
+    }
+}
+
+static void cut_high(kv_iter *it, const unsigned char *k, size_t n)
+{
+    if (!it->has_high || compare(k, n, it->high, it->high_len) < 0) {
+        memcpy(it->high, k, n);
+        it->high_len = n;
+        it->has_high = 1;
+    }
+}
+
+static void lower_high(kv_iter *it, const char *key, size_t len)
+{
+    unsigned char k[KV_ORDER_KEY + 2];
+    size_t n = put_id(it->id, k);
+
+    if (len > KV_MAX_KEY)
+        len = KV_MAX_KEY + 1;
+    memcpy(k + n, key, len);
+    cut_high(it, k, fit(k, n + len));
+}
+
+int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
+{
+    static const kv_range everything;
+    unsigned char k[KV_ORDER_KEY + 2];
+    size_t n;
+    int64_t id;
+    int e = kv_enter(ns->h);
+
+    if (e != KV_OK)
+        return e;
+    if (r == NULL)
+        r = &everything;
+    if (r->after != NULL && (r->after_len == 0 || r->after_len > KV_MAX_KEY))
+        return kv_fail(KV_EINVAL, "the key to resume after has 1 to %d bytes", KV_MAX_KEY);
+    id = kv_ns_resolve(ns);
+    if (id < 0)
+        return (int)id;
+    it->ns = ns;
+    it->s = ns->h->s;
+    it->id = (uint32_t)id;
+    it->flags = r->flags;
+    it->reverse = (r->flags & KV_REVERSE) != 0;
+    it->state = kv_ns_state_word(ns->h->s, it->id);
+    it->done = id == 0 || it->state == NULL;
+    it->fresh = 1;
+    it->i = it->warm = 0;
+    it->low_len = put_id(it->id, it->low);
+    it->has_high = 0;
+    n = put_id(it->id, k);
+    n = successor(k, n);
+    if (n)
+        cut_high(it, k, n);
+    if (r->prefix != NULL && r->prefix_len) {
+        if (r->prefix_len > KV_MAX_KEY) {
+            it->done = 1;
+            return KV_OK;
+        }
+        raise_low(it, r->prefix, r->prefix_len, 0);
+        n = put_id(it->id, k);
+        memcpy(k + n, r->prefix, r->prefix_len);
+        n = successor(k, n + r->prefix_len);
+        if (n)
+            cut_high(it, k, n);
+    }
+    if (r->start != NULL)
+        raise_low(it, r->start, r->start_len, 0);
+    if (r->stop != NULL)
+        lower_high(it, r->stop, r->stop_len);
+    if (r->after != NULL && it->reverse)
+        lower_high(it, r->after, r->after_len);
+    if (r->after != NULL && !it->reverse)
+        raise_low(it, r->after, r->after_len, 1);
+    if (it->has_high && compare(it->low, it->low_len, it->high, it->high_len) >= 0)
+        it->done = 1;
+    it->next_len = it->reverse ? (it->has_high ? it->high_len : 0) : it->low_len;
+    memcpy(it->next, it->reverse ? it->high : it->low, it->next_len);
+    return KV_OK;
+}
+
+static int damaged_order(const kv_iter *it)
+{
+    return kv_fail(KV_ECORRUPT, "%s: the key order is damaged", kv_dir_path(it->ns->h->s->dir));
+}
+
+/* Index of the leaf's first key >= bound. In a damaged leaf none is found: the last one tells. */
+static int find(kv_iter *it, const unsigned char *bound, size_t len, int *at)
+{
+    size_t n;
+
+    *at = kv_leaf_find(&it->leaf, bound, len);
+    if (*at < it->leaf.count || it->leaf.count == 0)
+        return KV_OK;
+    n = kv_leaf_key(&it->leaf, it->leaf.count - 1, it->key);
+    return n == 0 || compare(it->key, n, bound, len) >= 0 ? damaged_order(it) : KV_OK;
+}
+
+/* Makes i the next key's index. KV_ENOTFOUND: the end. */
+static int settle(kv_iter *it)
+{
+    kv_region *r = &it->ns->h->s->region;
+    int e;
+
+    for (;;) {
+        if (it->done)
+            return KV_ENOTFOUND;
+        if (it->fresh) {
+            e = kv_order_read(r, it->next_len ? it->next : NULL, it->next_len, it->reverse,
+                              &it->leaf);
+            if (e != KV_OK)
+                return e;
+            it->i = it->reverse && !it->next_len ? it->leaf.count
+                                                 : kv_leaf_find(&it->leaf, it->next, it->next_len);
+            if (it->reverse)
+                it->i--;
+            it->from = 0;
+            it->to = it->leaf.count;
+            e = it->reverse    ? find(it, it->low, it->low_len, &it->from)
+                : it->has_high ? find(it, it->high, it->high_len, &it->to)
+                               : KV_OK;
+            if (e != KV_OK)
+                return e;
+            it->fresh = 0;
+            it->warm = 0;
+        }
+        if (it->i >= it->from && it->i < it->to)
+            return KV_OK;
+        it->fresh = 1;
+        if (it->reverse) {
+            it->done = !it->leaf.has_lower ||
+                       compare(it->leaf.lower, it->leaf.lower_len, it->low, it->low_len) <= 0;
+            it->next_len = it->done ? 0 : it->leaf.lower_len;
+            memcpy(it->next, it->leaf.lower, it->next_len);
+        } else {
+            it->done = !it->leaf.has_upper ||
+                       (it->has_high &&
+                        compare(it->leaf.upper, it->leaf.upper_len, it->high, it->high_len) >= 0);
+            it->next_len = it->done ? 0 : it->leaf.upper_len;
+            memcpy(it->next, it->leaf.upper, it->next_len);
+        }
+    }
+}
+
+/* The next keys in three rounds over all of them, so that their cache misses overlap: buckets,
+ * slots, records. */
+static void warm(kv_iter *it)
+{
+    kv_db *s = it->ns->h->s;
+    uint64_t word;
+    size_t n;
+    int k, i, step = it->reverse ? -1 : 1;
+
+    for (k = 0; k < AHEAD; k++) {
+        i = it->i + k * step;
+        n = i >= it->from && i < it->to ? kv_leaf_key(&it->leaf, i, it->key) : 0;
+        if (n < 4)
+            break;
+        it->hash[k] = kv_hash_key(it->ns->seed0, it->ns->seed1, it->id, it->key + 4, n - 4);
+        it->slot[k] = kv_hash_bucket(&s->region, it->hash[k]);
+        kv_prefetch(it->slot[k]);
+    }
+    it->warm = k;
+    it->cold = 0;
+    for (i = 0; i < k; i++) {
+        it->slot[i] = kv_hash_slot(it->slot[i], it->hash[i]);
+        word = kv_hash_peek(it->slot[i], it->hash[i]);
+        if (word != 0)
+            kv_log_prefetch(&s->log, word & KV_ADDR_MASK);
+    }
+}
+
+/* Copies what the iterator's flags ask for of a record read in place. */
+static int take(kv_iter *it, kv_rec *r)
+{
+    kv_scratch *to = &it->ns->scratch;
+    size_t value = it->flags & (KV_KEYS_ONLY | KV_NO_VALUES) ? 0 : r->value_len,
+           meta = it->flags & KV_KEYS_ONLY ? 0 : r->meta_len;
+    int e = KV_OK;
+
+    if (value + meta != 0) {
+        e = value + meta > to->cap ? kv_scratch_need(to, value + meta) : KV_OK;
+        if (e != KV_OK)
+            return e;
+        memcpy(to->p, r->meta - value, value + meta); /* they are neighbours */
+    }
+    r->value = to->p;
+    r->value_len = (uint32_t)value;
+    r->meta = to->p + value;
+    r->meta_len = (uint32_t)meta;
+    return e;
+}
+
+/* The record of the key at i; the usual case without a full scan, as in glance of read.c. */
+static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
+{
+    kv_db *s = it->ns->h->s;
+    uint64_t hash = it->hash[it->cold], slot = kv_hash_peek(it->slot[it->cold], hash);
+    uint32_t id;
+
+    if (slot && kv_log_read(&s->log, slot & KV_ADDR_MASK, r, &id) && r->key_len == len &&
+        r->kind == KV_REC_PUT && r->ns == it->id && kv_same_key(r->key, key, len) &&
+        take(it, r) == KV_OK && kv_log_still(&s->log, id))
+        return KV_OK;
+    return kv_read(s, it->id, hash, key, len, &it->ns->scratch, r, NULL);
+}
+
+static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
+{
+    r->key = (const char *)it->key + 4;
+    if (it->flags & KV_KEYS_ONLY) {
+        memset(out, 0, sizeof *out);
+        out->key = r->key;
+        out->key_len = r->key_len;
+        return KV_OK;
+    }
+    if (it->flags & KV_NO_VALUES) {
+        r->type = KV_NULL;
+        r->blob = 0;
+    }
+    return kv_record_fill(it->ns->h->s, r, &it->ns->blob, out);
+}
+
+static void advance(kv_iter *it)
+{
+    it->i += it->reverse ? -1 : 1;
+    it->warm--;
+    it->cold++;
+}
+
+int kv_iter_next(kv_iter *it, kv_record *out)
+{
+    const char *key = (const char *)it->key + 4;
+    kv_record got;
+    kv_rec r;
+    uint64_t rev;
+    size_t n;
+    int e = kv_enter(it->ns->h);
+    kv_db *s = it->ns->h->s;
+
+    if (kv_unlikely(it->s != s) && e == KV_OK && !it->done) { /* another index */
+        it->s = s;
+        it->state = kv_ns_state_word(s, it->id);
+        it->done = it->state == NULL;
+        it->warm = 0;
+    }
+    kv_scratch_shrink(&it->ns->scratch);
+    kv_scratch_shrink(&it->ns->blob);
+    for (; e == KV_OK; advance(it)) {
+        if (!it->done && kv_load(it->state) != KV_NAME_LIVE)
+            it->done = 1; /* dropped at once, though its entries go later */
+        e = settle(it);
+        if (e != KV_OK)
+            return e;
+        if (it->warm <= 0)
+            warm(it);
+        n = kv_leaf_key(&it->leaf, it->i, it->key);
+        if (n < 5)
+            return damaged_order(it);
+        e = read_next(it, key, (uint32_t)n - 4, &r);
+        for (rev = 0; e == KV_OK && kv_rec_live(s, &r) && r.rev != rev;) {
+            rev = r.rev;
+            e = fill_next(it, &r, &got);
+            if (e == KV_OK) {
+                *out = got;
+                advance(it);
+                return KV_OK;
+            }
+            if (e == KV_ENOTFOUND) /* as get_blob */
+                e = read_next(it, key, (uint32_t)n - 4, &r);
+        }
+        if (e == KV_OK && kv_rec_live(s, &r))
+            return kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
+                           kv_dir_path(s->dir));
+        if (e == KV_ENOTFOUND)
+            e = KV_OK;
+    }
+    return e;
+}
+
+int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n)
+{
+    static const kv_range everything;
+    kv_range r = range ? *range : everything;
+    kv_record rec;
+    kv_iter it;
+    uint64_t count = 0;
+    int e;
+
+    r.flags |= KV_KEYS_ONLY;
+    e = kv_iter_init(&it, ns, &r);
+    while (e == KV_OK && (e = kv_iter_next(&it, &rec)) == KV_OK)
+        count++;
+    if (e != KV_ENOTFOUND)
+        return e;
+    *n = count;
+    return KV_OK;
+}
