@@ -417,6 +417,24 @@ static int64_t read_expiration(lua_State *L, int i)
     return n < 0.001 ? 1 : to_ms(n);
 }
 
+int kv_lua_number_value(lua_Number n, kv_value *v)
+{
+    v->len = 0;
+    v->data = NULL;
+    v->type = KV_NUMBER;
+    v->integer = 0;
+    v->number = n;
+    if (n != n || n - n != 0)
+        return 0;
+    /* Where all numbers are doubles the integral ones stand for integers, minus zero excepted. */
+    if (!KV_LUA_INTEGERS && n >= -9007199254740992.0 && n <= 9007199254740992.0 &&
+        (lua_Number)(int64_t)n == n && !(n == 0 && 1 / n < 0)) {
+        v->type = KV_INTEGER;
+        v->integer = (int64_t)n;
+    }
+    return 1;
+}
+
 void kv_lua_number(lua_State *L, int i, const char *what, kv_value *v)
 {
     lua_Number n;
@@ -429,17 +447,8 @@ void kv_lua_number(lua_State *L, int i, const char *what, kv_value *v)
         return;
     }
     n = lua_tonumber(L, i);
-    if (n != n || n - n != 0)
+    if (!kv_lua_number_value(n, v))
         kv_lua_error(L, "%s: %s cannot be stored", what, n != n ? "NaN" : "an infinite number");
-    /* Where all numbers are doubles the integral ones stand for integers, minus zero excepted. */
-    if (!KV_LUA_INTEGERS && n >= -9007199254740992.0 && n <= 9007199254740992.0 &&
-        (lua_Number)(int64_t)n == n && !(n == 0 && 1 / n < 0)) {
-        v->type = KV_INTEGER;
-        v->integer = (int64_t)n;
-        return;
-    }
-    v->type = KV_NUMBER;
-    v->number = n;
 }
 
 int kv_lua_as(lua_State *L, int i)

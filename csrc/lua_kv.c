@@ -501,6 +501,8 @@ KV_API int luaopen_kv_core(lua_State *L);
 int luaopen_kv_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"install", core_install},
+                                         {"jit", kv_lua_jit},
+                                         {"jit_failed", kv_lua_jit_failed},
                                          {"provide", core_provide},
                                          {"methods", core_methods},
                                          {"bind", core_bind},

@@ -199,6 +199,11 @@ kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 void kv_lua_term(lua_State *L);         /* pushes the table kv.core.term */
 void kv_lua_watch(lua_State *L, kv *h); /* before a long call: whom to tell how far it is */
 
+/* lua_jit.c: jit() returns the address of the functions for LuaJIT's FFI; jit_failed(ns, code) what
+ * the operation returns or raises for a code. */
+int kv_lua_jit(lua_State *L);
+int kv_lua_jit_failed(lua_State *L);
+
 /* ---- lua_args.c: arguments and results ---------------------------------- */
 
 /* Raises a message that begins with the position of the program's line that called the module,
@@ -240,6 +245,8 @@ int64_t kv_lua_integer(lua_State *L, int i, const char *what, int64_t min, int64
                        const char *expected);
 int64_t kv_lua_ttl(lua_State *L, int i, const char *what); /* ms, > 0 */
 void kv_lua_number(lua_State *L, int i, const char *what, kv_value *v);
+/* A number that is no integer of Lua's as a value; 0: it is NaN or infinite. */
+int kv_lua_number_value(lua_Number n, kv_value *v);
 
 /* A key: raises unless it is a non-empty string; returns 0, or 3 results when it is too long. */
 int kv_lua_key(lua_State *L, int i, const char *what, const char **key, size_t *len);

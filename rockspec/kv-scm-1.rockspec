@@ -74,6 +74,7 @@ build = {
         "csrc/lua_export.c",
         "csrc/lua_import.c",
         "csrc/lua_kv.c",
+        "csrc/lua_jit.c",
         "csrc/lua_list.c",
         "csrc/lua_many.c",
         "csrc/lua_ns.c",

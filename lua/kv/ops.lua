@@ -9,12 +9,14 @@
 -- nothing of its own out: no object, no path, no function that has more than one use.
 
 local core = require "kv.core"
+local fast = require "kv.ffi"
 
 local ops = {}
 
 ---The methods of namespaces, those of C among them.
 local methods = core.methods()
 ops.methods = methods
+if fast then fast.methods(methods) end
 
 local defined = {} -- name -> function(ns, ...)
 
@@ -70,6 +72,7 @@ end
 
 ---Puts all that were defined into a table of functions. `opener` opens the store at first use.
 function ops.fill(t, ns, opener)
+  if fast then fast.bind(t, ns) end
   local make = opener and opening or bound
   for name, f in next, defined do t[name] = make(name, f, ns, t, opener) end
   return t
