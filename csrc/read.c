@@ -317,7 +317,7 @@ int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out)
 
 int kv_peek_held(const kv_ns *ns)
 {
-    return kv_log_still(&ns->h->s->log, ns->peeked) || KV_IS_BUG(21);
+    return kv_log_still(&ns->h->s->log, ns->peeked) || KV_IS_BUG(30);
 }
 
 int kv_exists(kv_ns *ns, const char *key, size_t len)

@@ -37,7 +37,7 @@ list() {
 18 test_crash     what a dead writer claimed is not zeroed
 19 test_powercut  segments are freed before meta says so
 20 test_powercut  a large value is not synced before it is referred to
-21 test_read      bytes that were shown count although their segment went
+30 test_read      bytes that were shown count although their segment went
 END
 }
 
