@@ -335,7 +335,7 @@ static scene any_scene(int number, int ext4)
     static const unsigned values[] = {0, 10, 100, 900, 900, 4000, 12000};
     scene s;
 
-    s.disk = ext4 && number % 10 == 9 ? EXT4 : TMPFS;
+    s.disk = ext4 && number % (getenv("KV_LONG") ? 10 : 50) == 9 ? EXT4 : TMPFS;
     s.thread = (int)roll(2);
     s.key_len = keys[roll(5)];
     s.value_len = values[roll(7)];
