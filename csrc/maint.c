@@ -343,8 +343,11 @@ static void free_passed(kv *h)
  * up after some segments, for it would copy all of a full store to gain one. */
 static int worth_cleaning(kv_db *s, uint32_t need, int tries, uint64_t end)
 {
-    return kv_log_used(&s->log) >= kv_load(kv_st(s, KV_ST_LIVE)) + head_size(s) &&
-           (need & KV_NEED_LOG ? tries < 3 : kv_load(&s->log.w[KV_LOG_CLEAN]) < end);
+    uint64_t used = kv_log_used(&s->log), live = kv_load(kv_st(s, KV_ST_LIVE));
+
+    if (need & KV_NEED_LOG && tries >= 3 && used < live + live / 4)
+        return 0;
+    return used >= live + head_size(s) && kv_load(&s->log.w[KV_LOG_CLEAN]) < end;
 }
 
 int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
@@ -367,7 +370,7 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
         if (e != KV_EFULL || !worth_cleaning(h->s, need, tries, end))
             return e == KV_MOVED ? KV_OK : e; /* moved: the caller looks again */
         /* Cleans as much as there is room for, and tries again. */
-        if (kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK || (done == 0 && tries > 0))
+        if (kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK || (done == 0 && tries > 2))
             return e;
     }
 }
