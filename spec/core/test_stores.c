@@ -107,11 +107,11 @@ static int entries_of(const char *dir)
     return n;
 }
 
-static void shell(const char *format, const char *a)
+static void shell(const char *before, const char *name, const char *after)
 {
     char command[256];
 
-    snprintf(command, sizeof command, format, a);
+    snprintf(command, sizeof command, "%s%s%s", before, name, after);
     CHECK(system(command) == 0);
 }
 
@@ -141,12 +141,12 @@ static void test_foreign(void)
     char link[160];
 
     make();
-    shell("echo x >%s/mine", path);
+    shell("echo x >", path, "/mine");
     CHECK(kv_remove_store(path) == KV_EUNSUPPORTED);
-    shell("rm %s/mine", path);
-    shell("mkdir %s/sub", path);
+    shell("rm ", path, "/mine");
+    shell("mkdir ", path, "/sub");
     CHECK(kv_remove_store(path) == KV_EUNSUPPORTED);
-    shell("rmdir %s/sub", path);
+    shell("rmdir ", path, "/sub");
     CHECK(there() == 1);
     snprintf(link, sizeof link, "%s-link", path);
     CHECK(symlink(path, link) == 0);
@@ -157,15 +157,15 @@ static void test_foreign(void)
     CHECK(unlink(link) == 0);
     CHECK(there() == 1);
     /* A name of the store's may be a link: it goes, not what it points to. */
-    shell("echo precious >%s-target", path);
+    shell("echo precious >", path, "-target");
     snprintf(link, sizeof link, "%s/log.000000ff", path);
     CHECK(symlink("../a-target", link) == 0);
     CHECK(kv_remove_store(path) == KV_OK);
     CHECK(entries_of(root) == 1);
-    shell("rm %s-target", path);
-    shell("mkdir %s", path);
+    shell("rm ", path, "-target");
+    shell("mkdir ", path, "");
     CHECK(kv_remove_store(path) == KV_ENOTFOUND);
-    shell("rmdir %s", path);
+    shell("rmdir ", path, "");
 }
 
 /* Each call of the system fails once: what the result says is so. */
@@ -298,14 +298,14 @@ static void test_listing(void)
     CHECK(kv_list_stores("/none/at/all", names, &size) == KV_ENOTFOUND);
     CHECK(kv_list_stores(root, names, &size) == KV_OK && size == 0);
     make();
-    shell("mkdir %s-other", path);
-    shell("touch %s-file", path);
+    shell("mkdir ", path, "-other");
+    shell("touch ", path, "-file");
     size = 1;
     CHECK(kv_list_stores(root, names, &size) == KV_ERANGE && size == 2);
     size = sizeof names;
     CHECK(kv_list_stores(root, names, &size) == KV_OK && size == 2 && strcmp(names, "a") == 0);
-    shell("rm %s-file", path);
-    shell("rmdir %s-other", path);
+    shell("rm ", path, "-file");
+    shell("rmdir ", path, "-other");
     CHECK(kv_remove_store(path) == KV_OK);
 }
 
