@@ -235,7 +235,7 @@ static int retire(kv_db *s)
     uint32_t id = kv_pos_id(kv_load(&s->log.w[KV_LOG_CLEAN]));
     uint64_t *q = s->region.head->blobs, n;
     kv_meta m;
-    int e = KV_OK;
+    int fd, e = KV_OK;
 
     if (id > kv_load(&s->log.w[KV_LOG_FREED])) {
         if (!KV_IS_BUG(3))
@@ -253,9 +253,15 @@ static int retire(kv_db *s)
             return e;
         e = kv_log_retire(&s->log, id);
     }
+    /* A descriptor for this alone: a lock outlives whoever dies with it while a process forked
+     * before has the same descriptor open. */
     if (e != KV_OK || kv_blobs_dead(s) == 0 ||
-        kv_file_lock(s->lock_fd, KV_PIN_BLOBS, 1, KV_RANGE_ALONE) != KV_OK)
+        kv_file_open(s->dir, "lock", KV_FILE_WRITE, &fd) != KV_OK)
         return e;
+    if (kv_file_lock(fd, KV_PIN_BLOBS, 1, KV_RANGE_ALONE) != KV_OK) {
+        kv_file_close(fd);
+        return e;
+    }
     for (n = kv_load(&q[KV_BLOBS_REMOVED]);
          n != kv_load(&q[KV_BLOBS_ADDED]) &&
          q[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2 + 1] <= kv_load(&s->log.w[KV_LOG_SYNCED]);
@@ -265,7 +271,7 @@ static int retire(kv_db *s)
             break;
         kv_store(&q[KV_BLOBS_REMOVED], n + 1);
     }
-    (void)kv_file_lock(s->lock_fd, KV_PIN_BLOBS, 1, KV_RANGE_FREE);
+    kv_file_close(fd);
     return e;
 }
 

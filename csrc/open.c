@@ -55,7 +55,11 @@ static int foreign(void *arg, const char *name)
 static int must_be_ours(kv_dir *dir)
 {
     int e = kv_dir_list(dir, foreign, NULL);
+    kv_meta meta;
 
+    /* Somebody may have made the store since we looked for its `meta`. */
+    if (e > 0 && kv_meta_read(dir, &meta) != KV_ENOTFOUND)
+        return KV_OK;
     return e > 0 ? kv_fail(KV_EUNSUPPORTED, "%s is not a kv store, and not empty", kv_dir_path(dir))
                  : e;
 }
