@@ -428,7 +428,9 @@ void kv_dir_close(kv_dir *d)
         return;
     while (d->count > 0)
         memory_remove(d, d->count - 1);
-    if (d->fd >= 0 && is_ours(d, d->fd))
+    /* Not what it has become since (kv_dir_usable); while opening it, nothing is known to compare.
+     */
+    if (d->fd >= 0 && (d->id[1] == 0 || is_ours(d, d->fd)))
         close(d->fd);
     pthread_mutex_destroy(&d->mutex);
     free(d->files);
@@ -539,6 +541,8 @@ int kv_dir_again(const kv_dir *d, kv_dir **out)
         KV_RETRY(e, kv_seam("open", d->path),
                  (copy->fd = open_at(AT_FDCWD, d->path, O_RDONLY | O_DIRECTORY, 0)) < 0);
     if (e == 0 && !is_ours(d, copy->fd)) {
+        close(copy->fd);
+        copy->fd = -1;
         kv_dir_close(copy);
         return kv_fail(KV_ENOTFOUND, "%.200s is another directory now", d->path);
     }
