@@ -236,7 +236,7 @@ int kv_expire_until(kv_db *s, int64_t until)
 #define GROUP 16
 
 typedef struct group {
-    int n, moves;
+    int n, moves, whose; /* KV_FOR_*: which reserves it may take */
     uint64_t at[GROUP], next[GROUP], hash[GROUP];
     kv_rec rec[GROUP];
     kv_found gone[GROUP];  /* in the index, but expired or dropped; `there` is set for these */
@@ -286,7 +286,7 @@ static int judge(kv_db *s, group *g, int64_t now, kv_append *a)
             g->gone[i] = *f;
             continue;
         }
-        if (!kv_log_fit(&s->log, a, r->size, KV_FOR_CLEANER)) {
+        if (!kv_log_fit(&s->log, a, r->size, g->whose)) {
             g->n = i;
             break;
         }
@@ -367,6 +367,7 @@ static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
     if (kv_pos_id(pos) >= kv_pos_id(tail))
         return 0;
     end = kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD);
+    g.whose = KV_FOR_CLEANER;
     e = read_group(s, &g, pos, end);
     if (e < 0)
         return e;
@@ -405,6 +406,8 @@ static int ahead(kv_db *s, int *more)
     if (kv_load_relaxed(&s->log.w[KV_LOG_BROKEN]) || kv_pos_id(pos) >= kv_pos_id(tail) ||
         kv_log_used(&s->log) <= goal - 2 * (goal / AHEAD))
         return 0;
+    /* The reserves are for those who must: on a full disk a delete would miss them. */
+    g.whose = KV_FOR_PUT;
     read = read_group(s, &g, pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD));
     if (!kv_lock_index(s, 100))
         return 0;
