@@ -17,6 +17,8 @@ git ls-files -co --exclude-standard | while read -r f; do [ -f "$f" ] && echo "$
 for lua in ${LUAS:-lua5.1 lua5.3 lua5.4 luajit}; do
     version=${lua#lua} include=/usr/include/$lua
     [ "$lua" = luajit ] && version=5.1 include=/usr/include/luajit-2.1
+    # A rock made for LuaJIT starts its command with LuaJIT.
+    [ "$lua" != luajit ] || echo 'lua_interpreter = "luajit" variables = { LUA = "/usr/bin/luajit" }' >>"$work/config.lua"
     server=$work/$lua/server tree=$work/$lua/tree
     mkdir -p "$server"
     rocks() { luarocks --lua-version "$version" "$@" >"$work/$lua/log" 2>&1 || { cat "$work/$lua/log" >&2 && false; }; }
