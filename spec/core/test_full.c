@@ -135,7 +135,7 @@ static int sound(kv *h, const char *when)
 static int by_itself(kv *h, kv_ns *ns, const scene *s, const char *dir, long *first, long *end)
 {
     char *gone;
-    long n, more, least, i, left;
+    long n, more, i, left;
     uint64_t counted;
     int e, good;
 
@@ -160,10 +160,7 @@ static int by_itself(kv *h, kv_ns *ns, const scene *s, const char *dir, long *fi
     if (!good || !CHECK(kv_count(ns, NULL, &counted) == KV_OK && counted == (uint64_t)left))
         return 0;
     more = fill(ns, s, n, &e) - n;
-    /* Beside the helper a put may still say `full` while it gives back what was cleaned: an open
-     * fault, which the long run shows. */
-    least = mostly_index(s) ? 0 : s->thread && getenv("KV_LONG") == NULL ? -1 : (n - left) / 3;
-    if (!CHECK(e == KV_EFULL && more > least))
+    if (!CHECK(e == KV_EFULL && more > (mostly_index(s) ? 0 : (n - left) / 3)))
         fprintf(stderr, "  %ld of %ld keys fit in the place of %ld\n", more, n, n - left);
     *first = n;
     *end = n + more;
@@ -181,8 +178,8 @@ static int beside_another(kv *h, kv_ns *ns, const scene *s, const char *other, l
     (void)fill(ns, s, end, &e);
     CHECK(e == KV_EFULL);
     neighbour(other, 1);
-    if (end > first && (!CHECK(is_there(ns, s, first)) ||
-                        !CHECK(kv_persist(ns, key, key_of(s, first), &had) == KV_OK && !had)))
+    if (!CHECK(is_there(ns, s, first)) ||
+        !CHECK(kv_persist(ns, key, key_of(s, first), &had) == KV_OK && !had))
         return 0;
     for (i = first; i < end; i += 2)
         if (!CHECK(kv_delete(ns, key, key_of(s, i), NULL, NULL, NULL) == KV_OK)) {
@@ -347,10 +344,6 @@ static scene any_scene(int number, int ext4)
     s.value_mixed = s.value_len > 0 && roll(2);
     s.order = (int)roll(3);
     s.keep = 2 + (int)roll(4);
-    /* An index that the helper lets grow may take the reserves of a disk that small: an open fault,
-     * which the long run shows. */
-    if (mostly_index(&s) && getenv("KV_LONG") == NULL)
-        s.thread = 0;
     /* What was found once. */
     if (number == 0) {
         scene stuck = {TMPFS, 0, FORTH, 4, 4096, 8, 900, 0};
