@@ -27,6 +27,7 @@ busted|lua-busted
 cjson:lua5.4|lua-cjson
 argparse:lua5.4|lua-argparse
 script|bsdutils
+/usr/share/i18n/locales/de_DE|locales
 zsh|zsh
 fish|fish
 /usr/share/iso-codes/json/iso_639-3.json|iso-codes"

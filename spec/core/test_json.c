@@ -6,6 +6,7 @@
  * in a heap block of exactly its size, so that a sanitizer sees any read beyond it.  Random parts
  * print their seed; SEED=n in the environment repeats a run.
  */
+#define _GNU_SOURCE
 #include "../../csrc/json.h"
 
 #include <float.h>
@@ -807,17 +808,41 @@ static void test_numbers(void)
     }
 }
 
-/* Conversions do not look at the locale.  Where there is none with a decimal comma: nothing. */
+/* A locale with a decimal comma: one that is installed, or one made in `dir` for this test alone.
+ */
+static int decimal_comma(const char *dir)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "nl_NL.UTF-8", "de_DE"};
+    char make[256];
+
+    for (int made = 0; made < 2; made++) {
+        for (size_t n = 0; n < sizeof(names) / sizeof(*names); n++)
+            if (setlocale(LC_ALL, names[n]) != NULL && *localeconv()->decimal_point == ',')
+                return 1;
+        snprintf(make, sizeof(make), "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 2>/dev/null", dir);
+        if (made || system(make) != 0 || setenv("LOCPATH", dir, 1) != 0)
+            break;
+    }
+    setlocale(LC_ALL, "C");
+    return 0;
+}
+
+/* Conversions do not look at the locale. */
 static void test_locale(void)
 {
-    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8",
-                                        "fr_FR.utf8",  "fr_FR",      "ps_AF", "nl_NL.UTF-8"};
-    int set = 0;
+    char dir[] = "/tmp/kv-locale-XXXXXX", drop[64];
+    int set;
 
-    for (size_t n = 0; n < sizeof(names) / sizeof(*names) && !set; n++)
-        set = setlocale(LC_ALL, names[n]) != NULL && *localeconv()->decimal_point != '.';
+    if (mkdtemp(dir) == NULL) {
+        CHECK(0, "no directory for a locale");
+        return;
+    }
+    set = decimal_comma(dir);
+    snprintf(drop, sizeof(drop), "rm -rf %s", dir);
+    if (system(drop) != 0)
+        CHECK(0, "%s is left", dir);
     if (!set) {
-        setlocale(LC_ALL, "C");
+        printf("test_json: no decimal comma: neither such a locale nor what makes one is here\n");
         return;
     }
     parses("1.5", KV_JSON_DOUBLE, 0, 1.5);
