@@ -12,12 +12,18 @@
 
 /* ---- check ---------------------------------------------------------------------------- */
 
+/* What a namespace's counters must say. */
+typedef struct tally {
+    uint64_t keys, data, log;
+} tally;
+
 typedef struct audit {
     kv_db *s, *other;
     int64_t now;
     int second; /* the shadow's entries are looked for in the store */
-    uint64_t keys, data, log, names;
-    uint64_t *ns_keys; /* by namespace id */
+    tally all;
+    uint64_t names;
+    tally *ns; /* by namespace id */
     uint64_t max_ns;
     uint64_t visited, entries; /* for whoever watches */
     unsigned char *timers; /* a bit for each (hash, deadline) mod its size that the wheel holds */
@@ -63,6 +69,20 @@ static int damaged(kv_db *s, const char *what, const kv_rec *r)
                    (unsigned long long)r->rev);
 }
 
+/* A name counts as bytes of the log only. */
+static void add(tally *t, const kv_rec *r)
+{
+    uint64_t size = r->value_len;
+
+    t->log += kv_rec_align(r->size);
+    if (r->kind != KV_REC_PUT)
+        return;
+    if (r->blob && r->value_len == 16)
+        memcpy(&size, r->value + 8, 8);
+    t->keys++;
+    t->data += r->key_len + r->meta_len + size;
+}
+
 static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
 {
     audit *a = arg;
@@ -94,26 +114,12 @@ static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
     } else {
         return dropped ? 0 : damaged(a->s, "the index leads to a record that is not current", &r);
     }
-    if (r.kind == KV_REC_NAME) {
-        a->names++;
-        a->log += kv_rec_align(r.size);
-        return 0;
-    }
-    if (r.expires != 0 && !has_timer(a, a->s, (uint32_t)f.hash, &r))
+    if (r.kind == KV_REC_PUT && r.expires != 0 && !has_timer(a, a->s, (uint32_t)f.hash, &r))
         return damaged(a->s, "no timer is armed for a key that expires", &r);
-    a->keys++;
-    a->data += r.key_len + r.meta_len;
-    if (r.blob && r.value_len == 16) {
-        uint64_t size;
-
-        memcpy(&size, r.value + 8, 8);
-        a->data += size;
-    } else {
-        a->data += r.value_len;
-    }
-    a->log += kv_rec_align(r.size);
+    a->names += r.kind == KV_REC_NAME;
+    add(&a->all, &r);
     if (r.ns <= a->max_ns)
-        a->ns_keys[r.ns]++;
+        add(&a->ns[r.ns], &r);
     return 0;
 }
 
@@ -186,11 +192,11 @@ static int compare(kv_db *s, audit *a)
     if (e == KV_OK)
         e = kv_hash_each(&a->other->region, audit_entry, a);
     if (e == KV_OK)
-        e = same(s, "keys", a->keys, *kv_st(s, KV_ST_KEYS));
+        e = same(s, "keys", a->all.keys, *kv_st(s, KV_ST_KEYS));
     if (e == KV_OK)
-        e = same(s, "bytes of data", a->data, *kv_st(s, KV_ST_DATA));
+        e = same(s, "bytes of data", a->all.data, *kv_st(s, KV_ST_DATA));
     if (e == KV_OK)
-        e = same(s, "bytes of live log", a->log, *kv_st(s, KV_ST_LIVE));
+        e = same(s, "bytes of live log", a->all.log, *kv_st(s, KV_ST_LIVE));
     if (e == KV_OK)
         e = same(s, "namespaces", a->names, *kv_st(s, KV_ST_NAMESPACES));
     if (e == KV_OK)
@@ -199,27 +205,56 @@ static int compare(kv_db *s, audit *a)
         e = same(s, "next namespace id", *kv_st(a->other, KV_ST_NEXT_NS), *kv_st(s, KV_ST_NEXT_NS));
     for (id = 1; e == KV_OK && id <= a->max_ns; id++) {
         w = kv_ns_words(s, (uint32_t)id, &at);
-        if (w != NULL && kv_ns_state(s, (uint32_t)id) == KV_NAME_LIVE)
-            e = same(s, "keys of a namespace", a->ns_keys[id], w[KV_NAME_KEYS]);
+        if (w == NULL || kv_ns_state(s, (uint32_t)id) != KV_NAME_LIVE)
+            continue;
+        e = same(s, "keys of a namespace", a->ns[id].keys, w[KV_NAME_KEYS]);
+        if (e == KV_OK)
+            e = same(s, "bytes of a namespace", a->ns[id].data, w[KV_NAME_BYTES]);
+        if (e == KV_OK)
+            e = same(s, "bytes of a namespace's log", a->ns[id].log, w[KV_NAME_LOG]);
     }
     return e;
 }
 
-/* Damaged large values: every blob is read once. What expired or was dropped may have lost its file
- * and still be in the log. */
+/* Passes over a large value, a chunk in memory at a time: its bytes go to `to`, or, when that is
+ * NULL, are verified and no more. */
+static int pass_blob(kv_db *s, const kv_rec *r, kv_blob_writer *to)
+{
+    kv_blob_reader from;
+    uint64_t ref[2], at = 0;
+    char *chunk;
+    size_t n;
+    int e = kv_reference(s, r, ref);
+
+    if (e == KV_OK)
+        e = kv_blob_open(s->dir, s->meta.store_id, ref[0], ref[1], &from);
+    if (e != KV_OK)
+        return e;
+    chunk = malloc(KV_BLOB_CHUNK);
+    if (chunk == NULL)
+        e = kv_fail(KV_ENOMEM, "out of memory");
+    for (; e == KV_OK && at < ref[1]; at += n) {
+        n = ref[1] - at < KV_BLOB_CHUNK ? (size_t)(ref[1] - at) : KV_BLOB_CHUNK;
+        e = kv_blob_read(&from, chunk, n, at);
+        if (e == KV_OK && to != NULL)
+            e = kv_blob_append(to, chunk, n);
+    }
+    free(chunk);
+    kv_blob_close(&from);
+    return e;
+}
+
+/* What expired or was dropped may have lost its file and still be in the log. */
 static int audit_blob(void *arg, uint64_t bucket, uint64_t slot)
 {
     audit *a = arg;
-    kv_scratch buf = {0};
-    kv_record out;
     kv_rec r;
     int e = kv_log_peek(&a->other->log, slot & KV_ADDR_MASK, &r);
 
     (void)bucket;
     if (e == KV_OK && r.blob && kv_ns_state(a->s, r.ns) != KV_NAME_DROPPED &&
         (r.expires == 0 || r.expires > a->now))
-        e = kv_record_fill(a->other, &r, &buf, &out);
-    kv_scratch_free(&buf);
+        e = pass_blob(a->other, &r, NULL);
     return e == KV_ENOTFOUND ? kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
                                        kv_dir_path(a->s->dir))
                              : e;
@@ -262,12 +297,12 @@ static int audit_all(kv_db *shadow, uint64_t tail, audit *a)
         a->max_ns = *kv_st(a->s, KV_ST_NEXT_NS);
         a->max_ns = a->max_ns > 1u << 24 ? 1u << 24 : a->max_ns;
         a->entries = shadow->region.head->hash[KV_HASH_ENTRIES];
-        a->ns_keys = calloc(a->max_ns + 1, sizeof *a->ns_keys);
-        e = a->ns_keys ? compare(a->s, a) : kv_fail(KV_ENOMEM, "out of memory");
+        a->ns = calloc(a->max_ns + 1, sizeof *a->ns);
+        e = a->ns ? compare(a->s, a) : kv_fail(KV_ENOMEM, "out of memory");
     }
     if (e == KV_OK)
         e = kv_hash_each(&shadow->region, audit_blob, a);
-    free(a->ns_keys);
+    free(a->ns);
     return e;
 }
 
@@ -359,18 +394,19 @@ static int by_pos(const void *a, const void *b)
 
 static int copy_blob(kv_db *from, kv_db *to, kv_rec *r, uint64_t ref[2])
 {
-    kv_scratch buf = {0};
-    kv_record out;
-    int e = kv_record_fill(from, r, &buf, &out);
+    kv_blob_writer w;
+    int e = kv_os_random(&ref[0], sizeof ref[0]);
 
     if (e == KV_OK)
-        e = kv_os_random(&ref[0], sizeof ref[0]);
-    if (e == KV_OK) {
-        ref[1] = out.value.len;
-        e = kv_blob_write(to->dir, to->meta.store_id, ref[0], out.value.data, out.value.len);
-        r->value = (const char *)ref;
-    }
-    kv_scratch_free(&buf);
+        e = kv_blob_create(to->dir, to->meta.store_id, ref[0], &w);
+    if (e != KV_OK)
+        return e;
+    e = pass_blob(from, r, &w);
+    if (e == KV_OK)
+        e = kv_blob_finish(&w, &ref[1]);
+    else
+        (void)kv_blob_abort(&w);
+    r->value = (const char *)ref;
     return e;
 }
 

@@ -615,6 +615,20 @@ describe("a stream", function()
     assert(most < 16 * 1024 or (os.getenv "LD_PRELOAD" or "") ~= "", said)
     local same = os.execute(("cmp %s/in %s/out"):format(dir, dir))
     assert(same == true or same == 0)
+
+    -- Nor do those who read all of a store hold such a value: with less memory than it needs.
+    local command, script = helper.command(([[
+      local store = require "kv".open(%q .. "/store")
+      assert(store:check())
+      assert(store:backup(%q .. "/copy") == 2)
+      assert(require "kv".open(%q .. "/copy"):check())
+      io.write "checked and copied"
+    ]]):format(dir, dir, dir))
+    local limit = (os.getenv "LD_PRELOAD" or "") == "" and "ulimit -d 36000; " or ""
+    local pipe = io.popen(limit .. command)
+    assert.equal("checked and copied", pipe:read "*a")
+    pipe:close()
+    os.remove(script)
     helper.sweep()
   end)
 
