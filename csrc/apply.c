@@ -82,12 +82,10 @@ int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t 
 
 static size_t compose(uint32_t ns, const char *key, uint32_t len, unsigned char *out)
 {
-    out[0] = (unsigned char)(ns >> 24);
-    out[1] = (unsigned char)(ns >> 16);
-    out[2] = (unsigned char)(ns >> 8);
-    out[3] = (unsigned char)ns;
-    memcpy(out + 4, key, len);
-    return 4 + (size_t)len;
+    size_t n = kv_order_put_ns(ns, out);
+
+    memcpy(out + n, key, len);
+    return n + len;
 }
 
 /* A new key waits for its bucket and then for its leaf, each a miss of the cache: better for both

@@ -27,6 +27,8 @@ typedef struct batch {
     uint64_t *hash; /* of the keys, once the namespace is there */
     uint64_t *pos;  /* where the records are in the log */
     uint64_t key_bytes;
+    size_t large; /* items that take the place of a large value */
+    int waited;   /* the queue of such values' files was looked after */
     size_t failed;
 } batch;
 
@@ -169,6 +171,7 @@ static int decide_item(kv_ns *ns, batch *b, size_t i, uint64_t rev, int64_t now,
     kv_index_arm(ns->h->s, &f, r);
     *more += kv_write_user_bytes(r);
     *less += f.there ? kv_write_user_bytes(&f.rec) : 0;
+    b->large += f.there && f.rec.blob;
     return KV_OK;
 }
 
@@ -212,6 +215,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     *rev = a.next_rev;
     a.next_rev += b->n;
     *need = kv_index_needs(s, b->n, b->key_bytes);
+    b->large = 0;
     if (!absent)
         hash_keys(ns, b);
     for (i = 0; i < b->n; i++) {
@@ -225,6 +229,10 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
         written += kv_rec_align(b->sizes[i]);
         if (!(*need & KV_NEED_LOG) && !kv_log_fit(&s->log, &a, b->sizes[i], KV_FOR_PUT))
             *need |= KV_NEED_LOG;
+    }
+    if (b->large > 0 && !b->waited) {
+        *need |= kv_blobs_short(s, b->large);
+        b->waited = 1;
     }
     e = kv_write_over_size(s, more, less);
     if (e == KV_OK && absent && !*need) {
@@ -264,7 +272,7 @@ int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev, size_t
     uint32_t need;
     size_t i;
     batch b;
-    int e = kv_write_enter(h);
+    int e = kv_write_enter(h), large;
 
     if (e != KV_OK)
         return e;
@@ -291,12 +299,15 @@ int kv_put_many(kv_ns *ns, const kv_item *items, size_t n, uint64_t *rev, size_t
     }
     if (e != KV_OK && failed != NULL)
         *failed = b.failed;
+    large = b.large > 0;
     batch_close(h->s, &b, e != KV_OK && end == 0);
     if (e != KV_OK)
         return e;
     if (rev != NULL)
         *rev = last;
     kv_after_write(h);
+    if (large)
+        kv_after_large(h);
     return h->sync == KV_SYNC_ALWAYS ? kv_sync_to(h, end) : KV_OK;
 }
 

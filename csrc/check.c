@@ -142,7 +142,7 @@ static int audit_order(kv_db *s)
                 e = kv_fail(KV_ECORRUPT, "%s: the key order is damaged", kv_dir_path(s->dir));
                 break;
             }
-            ns = (uint32_t)key[0] << 24 | (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3];
+            ns = kv_order_ns(key);
             f.hash = kv_index_hash(s, ns, (char *)key + 4, (uint32_t)n - 4);
             e = kv_index_find(s, ns, (char *)key + 4, (uint32_t)n - 4, 0, &f);
             if (e == KV_OK && !f.there)

@@ -15,6 +15,7 @@
  */
 #include "store.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define TIMERS_A_WRITE 7
@@ -98,6 +99,7 @@ static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *ex
 /* Timers are handled a few at a time: what each leads to, bucket, record and leaf of the key order,
  * is fetched for all of them before the first is looked at. */
 #define TIMERS 14
+KV_STATIC_ASSERT(TIMERS <= KV_CLEAN_AT_ONCE, at_once);
 
 typedef struct due {
     int n;
@@ -526,11 +528,78 @@ int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done)
             return KV_OK; /* kv_make_room asks: it could not make that either */
         if (e == KV_OK && need) {
             e = kv_make_room(h, need, 1, 0);
-            more = 1;
+            more = need != KV_NEED_QUEUE || !kv_blobs_short(h->s, KV_CLEAN_AT_ONCE);
         }
         if (e != KV_OK)
             return e;
         need = 0;
     }
     return KV_OK;
+}
+
+/* ---- large values of a dropped namespace ------------------------------------------------ */
+
+static int any_blob(void *arg, const char *name)
+{
+    uint64_t id;
+
+    (void)arg;
+    return kv_blob_parse_name(name, &id);
+}
+
+/* The large values among the keys of one leaf that begin with `at`'s namespace, from `at` on, which
+ * moves behind what was done. 1: there is more; *need: not for want of that. */
+static int drop_in_leaf(kv_db *s, kv_leaf *leaf, unsigned char *at, size_t *len, uint32_t *need)
+{
+    uint32_t ns = kv_order_ns(at);
+    kv_found f;
+    int i, e = kv_order_read(&s->region, at, *len, 0, leaf);
+
+    for (i = e == KV_OK ? kv_leaf_find(leaf, at, *len) : 0; e == KV_OK && i < leaf->count; i++) {
+        *len = kv_leaf_key(leaf, i, at);
+        if (*len <= 4 || kv_order_ns(at) != ns)
+            return 0;
+        *need = kv_index_short_to_clean(s);
+        if (*need)
+            return 1;
+        f.hash = kv_index_hash(s, ns, (char *)at + 4, (uint32_t)*len - 4);
+        e = kv_index_find(s, ns, (char *)at + 4, (uint32_t)*len - 4, 0, &f);
+        if (e == KV_OK && f.there && f.rec.blob)
+            e = forget(s, &f);
+    }
+    if (e != KV_OK || !leaf->has_upper)
+        return e;
+    memcpy(at, leaf->upper, leaf->upper_len);
+    *len = leaf->upper_len;
+    return *len >= 4 && kv_order_ns(at) == ns;
+}
+
+int kv_clean_dropped(kv *h, uint32_t ns)
+{
+    unsigned char at[KV_ORDER_KEY];
+    size_t len = kv_order_put_ns(ns, at);
+    kv_leaf *leaf;
+    uint32_t need;
+    int e = kv_dir_list(h->s->dir, any_blob, NULL);
+
+    if (e != 1)
+        return e;
+    leaf = malloc(sizeof *leaf);
+    if (leaf == NULL)
+        return kv_fail(KV_ENOMEM, "out of memory");
+    do {
+        need = 0;
+        e = kv_lock_writer(h);
+        if (e != KV_OK)
+            break;
+        e = drop_in_leaf(h->s, leaf, at, &len, &need);
+        kv_unlock_writer(h);
+        if (e == 1 && need) {
+            e = kv_make_room(h, need, 0, 0);
+            /* Somebody holds the files: they are the cleaner's. */
+            e = e == KV_OK && !(need & kv_blobs_short(h->s, KV_CLEAN_AT_ONCE));
+        }
+    } while (e == 1);
+    free(leaf);
+    return e;
 }

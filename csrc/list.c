@@ -41,15 +41,6 @@ size_t kv_iter_size(void)
     return (sizeof(kv_iter) + 15) & ~(size_t)15;
 }
 
-static size_t put_id(uint32_t id, unsigned char *out)
-{
-    out[0] = (unsigned char)(id >> 24);
-    out[1] = (unsigned char)(id >> 16);
-    out[2] = (unsigned char)(id >> 8);
-    out[3] = (unsigned char)id;
-    return 4;
-}
-
 static int compare(const void *a, size_t alen, const void *b, size_t blen)
 {
     int c = memcmp(a, b, alen < blen ? alen : blen);
@@ -77,7 +68,7 @@ static size_t fit(unsigned char *k, size_t n)
 static void raise_low(kv_iter *it, const char *key, size_t len, int strictly)
 {
     unsigned char k[KV_ORDER_KEY + 2];
-    size_t n = put_id(it->id, k);
+    size_t n = kv_order_put_ns(it->id, k);
 
     if (len > KV_MAX_KEY)
         len = KV_MAX_KEY + 1; /* longer than any key: its first bytes decide */
@@ -104,7 +95,7 @@ static void cut_high(kv_iter *it, const unsigned char *k, size_t n)
 static void lower_high(kv_iter *it, const char *key, size_t len)
 {
     unsigned char k[KV_ORDER_KEY + 2];
-    size_t n = put_id(it->id, k);
+    size_t n = kv_order_put_ns(it->id, k);
 
     if (len > KV_MAX_KEY)
         len = KV_MAX_KEY + 1;
@@ -138,9 +129,9 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     it->done = id == 0 || it->state == NULL;
     it->fresh = 1;
     it->i = it->warm = 0;
-    it->low_len = put_id(it->id, it->low);
+    it->low_len = kv_order_put_ns(it->id, it->low);
     it->has_high = 0;
-    n = put_id(it->id, k);
+    n = kv_order_put_ns(it->id, k);
     n = successor(k, n);
     if (n)
         cut_high(it, k, n);
@@ -150,7 +141,7 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
             return KV_OK;
         }
         raise_low(it, r->prefix, r->prefix_len, 0);
-        n = put_id(it->id, k);
+        n = kv_order_put_ns(it->id, k);
         memcpy(k + n, r->prefix, r->prefix_len);
         n = successor(k, n + r->prefix_len);
         if (n)

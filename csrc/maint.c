@@ -362,6 +362,10 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
     uint64_t end = kv_load(&s->log.w[KV_LOG_TAIL]), done;
     int e, tries;
 
+    if (need & KV_NEED_QUEUE)
+        free_passed(h);
+    if (need == KV_NEED_QUEUE)
+        return KV_OK; /* as far as that goes: somebody may hold the files */
     if (need & KV_NEED_LOG && behind(s) && kv_lock_durable(s, h->timeout) == KV_OK) {
         if (behind(s))
             (void)retire(s);
@@ -405,7 +409,7 @@ int kv_sync(kv *h)
     if (e != KV_OK || h->readonly || h->s->readonly)
         return e;
     e = kv_sync_to(h, kv_load(&h->s->log.w[KV_LOG_TAIL]));
-    if (e == KV_OK && !h->thread)
+    if (e == KV_OK && (!h->thread || kv_blobs_dead(h->s) > 0))
         e = kv_maintain(h->s, h->timeout, 0);
     return e;
 }
@@ -551,6 +555,16 @@ void kv_after_write(kv *h)
         return;
     __atomic_store_n(&s->page, page, __ATOMIC_RELAXED);
     if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s) || kv_clean_due(s))
+        kv_thread_wake(s->thread);
+}
+
+void kv_after_large(kv *h)
+{
+    kv_db *s = h->s;
+
+    if (kv_blobs_short(s, KV_DEAD_BLOBS / 8))
+        free_passed(h);
+    else if (kv_blobs_short(s, KV_DEAD_BLOBS / 2) && kv_load_ptr((void *const *)&s->thread) != NULL)
         kv_thread_wake(s->thread);
 }
 

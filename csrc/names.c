@@ -186,8 +186,8 @@ void kv_ns_close(kv_ns *ns)
     free(ns);
 }
 
-static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, uint64_t *end,
-                       uint32_t *need)
+static int drop_locked(kv *h, const char *name, uint32_t len, uint32_t *id, uint64_t *keys,
+                       uint64_t *end, uint32_t *need)
 {
     kv_db *s = h->s;
     int64_t now = kv_write_clock(s);
@@ -220,6 +220,7 @@ static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, ui
     }
     words = kv_ns_words(s, r.ns, &at);
     *keys = words ? words[KV_NAME_KEYS] : 0;
+    *id = r.ns;
     kv_log_begin(&s->log, &a);
     e = kv_write_commit(s, &a, &f, &r);
     *end = a.pos;
@@ -229,7 +230,7 @@ static int drop_locked(kv *h, const char *name, uint32_t len, uint64_t *keys, ui
 int kv_drop(kv *h, const char *name, size_t len, uint64_t *keys)
 {
     uint64_t n = 0, end = 0;
-    uint32_t need;
+    uint32_t id = 0, need;
     int e = kv_write_enter(h);
 
     if (e == KV_OK && (len == 0 || len > KV_MAX_NAME))
@@ -240,7 +241,7 @@ int kv_drop(kv *h, const char *name, size_t len, uint64_t *keys)
             e = kv_lock_writer(h);
         if (e != KV_OK)
             return e;
-        e = drop_locked(h, name, (uint32_t)len, &n, &end, &need);
+        e = drop_locked(h, name, (uint32_t)len, &id, &n, &end, &need);
         kv_unlock_writer(h);
         if (e == KV_OK && need)
             e = kv_make_room(h, need, 1, 8192);
@@ -249,6 +250,8 @@ int kv_drop(kv *h, const char *name, size_t len, uint64_t *keys)
         kv_after_write(h);
         if (h->sync == KV_SYNC_ALWAYS)
             e = kv_sync_to(h, end);
+        /* The namespace is gone; what keeps its files from going is the cleaner's to deal with. */
+        (void)kv_clean_dropped(h, id);
     }
     if (e == KV_OK && keys != NULL)
         *keys = n;

@@ -48,6 +48,8 @@ KV_STATIC_ASSERT(KV_ST_WORDS <= KV_STORE_WORDS && KV_LOG_END <= KV_LOG_WORDS, wo
 /* Words of kv_head.blobs: blob files that nothing current refers to, unlinked once what superseded
  * them is durable. A queue: the writer lock's owner adds, that of durability removes. */
 #define KV_DEAD_BLOBS 256
+/* Records at most that are taken out between two looks at whether there is room for more. */
+#define KV_CLEAN_AT_ONCE 16
 enum { KV_BLOBS_ADDED, KV_BLOBS_REMOVED, KV_BLOBS_QUEUE = 8 }; /* then pairs of id and position */
 
 /* A namespace has two nodes in KV_NAMES, so that the line every lookup loads is not the one that
@@ -252,7 +254,7 @@ uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: d
 void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
 
 /* Bits of what must be made before a write can go on. */
-enum { KV_NEED_LOG = 1 << 8, KV_NEED_RESERVE = 1 << 9 };
+enum { KV_NEED_LOG = 1 << 8, KV_NEED_RESERVE = 1 << 9, KV_NEED_QUEUE = 1 << 10 };
 /* Nodes for `writes` more keys whose keys have `bytes` bytes in all and for a delete after them, or
  * (writes 0) for taking entries out: 0, or a mask of 1 << space. */
 uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes);
@@ -268,13 +270,39 @@ static inline uint32_t kv_index_short(kv_db *s)
         return 0;
     return kv_index_needs(s, 1, KV_MAX_KEY);
 }
-/* For taking entries out and for firing timers: less than a key asks for, so that where the disk
- * has no room for more keys these still go on. */
+/* How many files of large values wait for being unlinked, and whether `more` would be too many to
+ * note: 0 or KV_NEED_QUEUE. */
+static inline uint64_t kv_blobs_dead(kv_db *s)
+{
+    const uint64_t *w = s->region.head->blobs;
+
+    return kv_load_relaxed(&w[KV_BLOBS_ADDED]) - kv_load_relaxed(&w[KV_BLOBS_REMOVED]);
+}
+static inline uint32_t kv_blobs_short(kv_db *s, uint64_t more)
+{
+    return kv_unlikely(kv_blobs_dead(s) + more > KV_DEAD_BLOBS) ? KV_NEED_QUEUE : 0;
+}
+/* For taking entries out and for firing timers, some at a time: less than a key asks for, so that
+ * where the disk has no room for more keys these still go on. */
 static inline uint32_t kv_index_short_to_clean(kv_db *s)
 {
-    return kv_likely(kv_index_short(s) == 0)
-               ? 0
-               : kv_index_needs(s, 0, 0) & (1u << KV_NODES | 1u << KV_TIMERS);
+    return (kv_likely(kv_index_short(s) == 0)
+                ? 0
+                : kv_index_needs(s, 0, 0) & (1u << KV_NODES | 1u << KV_TIMERS)) |
+           kv_blobs_short(s, KV_CLEAN_AT_ONCE);
+}
+/* Keys of the order begin with their namespace's id, big-endian, so that each has a range. */
+static inline size_t kv_order_put_ns(uint32_t ns, unsigned char *out)
+{
+    out[0] = (unsigned char)(ns >> 24);
+    out[1] = (unsigned char)(ns >> 16);
+    out[2] = (unsigned char)(ns >> 8);
+    out[3] = (unsigned char)ns;
+    return 4;
+}
+static inline uint32_t kv_order_ns(const unsigned char *key)
+{
+    return (uint32_t)key[0] << 24 | (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3];
 }
 /* Finds the slot that holds exactly `addr`, without reading a record. */
 int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f);
@@ -307,15 +335,11 @@ uint64_t kv_log_goal(kv_db *s); /* bytes of log above which writers clean */
  * writer lock. 1: there is more to do. */
 int kv_clean_due(kv_db *s);
 int kv_clean_ahead(kv_db *s, int groups);
-/* Notes a blob that nothing current refers to. Under the writer lock. */
+/* Takes the large values of a dropped namespace out, in short holds of the lock: the cleaner, which
+ * takes out the rest, may never get to them in a log that hardly grows. */
+int kv_clean_dropped(kv *h, uint32_t ns);
+/* Notes r's blob, if it has one, which nothing current refers to. Under the writer lock. */
 void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after);
-/* How many wait. */
-static inline uint64_t kv_blobs_dead(kv_db *s)
-{
-    const uint64_t *w = s->region.head->blobs;
-
-    return kv_load_relaxed(&w[KV_BLOBS_ADDED]) - kv_load_relaxed(&w[KV_BLOBS_REMOVED]);
-}
 
 /* ---- maint.c: whatever allocates, syncs or frees -------------------------------------- */
 
@@ -326,6 +350,9 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes);
 int kv_reclaim(kv *h);
 /* After a write: wakes (and starts) the helper when something runs low or must be synced. */
 void kv_after_write(kv *h);
+/* After a write that may have put a large value's file into the queue: sees to it that there is
+ * room for the next one. */
+void kv_after_large(kv *h);
 /* Starts the helper of this process, if it does not run. */
 void kv_helper_start(kv_db *s);
 /* Durable up to `pos`; waits for whoever syncs, and does not sync again what is covered. */

@@ -212,6 +212,8 @@ static int write_key(write *w)
     if (e != KV_OK || end == 0)
         return e;
     kv_after_write(h);
+    if (kv_unlikely(w->f.there && w->f.rec.blob))
+        kv_after_large(h);
     return h->sync == KV_SYNC_ALWAYS ? kv_sync_to(h, end) : KV_OK;
 }
 
