@@ -143,7 +143,7 @@ static inline pid_t begin(void (*body)(void *), void *arg)
     fflush(NULL);
     child = fork();
     if (child == 0) {
-        alarm(60);
+        alarm(240);
         check_failures = 0;
         body(arg);
         _exit(check_failures ? 1 : 0); /* the parent's leaks are not the child's */
@@ -200,7 +200,7 @@ static inline void await(int i, uint64_t v)
 
     for (n = 0; flag(i) < v; n++) {
         kv_os_sleep(1);
-        if (n > 30000) {
+        if (n > 120000) {
             CHECK(flag(i) >= v);
             exit(4);
         }
