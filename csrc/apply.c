@@ -479,11 +479,16 @@ static int redo(kv_db *s)
     return e;
 }
 
-/* What fails for want of memory or descriptors is left to whoever takes the lock next. */
+/* What fails for want of memory or descriptors is left to whoever takes the lock next. The dead one
+ * may have used what was made since this process last mapped anything. */
 int kv_recover(kv_db *s)
 {
-    int e = kv_txn_undo(&s->region, NULL);
+    int e = kv_region_follow(&s->region);
 
+    if (e == KV_OK)
+        e = kv_log_follow(&s->log);
+    if (e == KV_OK)
+        e = kv_txn_undo(&s->region, NULL);
     if (e == KV_OK)
         e = kv_log_recover(&s->log);
     if (e == KV_OK && kv_load(&s->region.head->hash[KV_HASH_PENDING]) != 0)

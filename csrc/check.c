@@ -306,6 +306,16 @@ static int audit_all(kv_db *shadow, uint64_t tail, audit *a)
     return e;
 }
 
+static int hold_moment(kv *h, kv_db *shadow, uint64_t *tail)
+{
+    int e;
+
+    do
+        e = kv_shadow_open(h->s, shadow, tail);
+    while (kv_again(h, &e));
+    return e;
+}
+
 /* The log is held and replayed, and compared with a copy of the index: writers and syncs wait for
  * that copy and for nothing else. */
 int kv_check(kv *h)
@@ -328,9 +338,10 @@ int kv_check(kv *h)
     }
     held = e == KV_OK && !s->readonly;
     if (e == KV_OK)
-        e = kv_shadow_open(s, shadow, &tail);
+        e = hold_moment(h, shadow, &tail);
     if (held && e != KV_OK)
         kv_unlock_durable(s);
+    s = h->s;
     if (e == KV_OK) {
         copy = shadow + 1;
         h->watcher.bytes = kv_log_used(&s->log);
@@ -521,7 +532,7 @@ int kv_backup(kv *h, const char *dir, uint64_t *records)
 {
     uint64_t tail;
     int e = kv_enter(h);
-    kv_db *s = h->s, *shadow;
+    kv_db *s, *shadow;
 
     if (e == KV_OK && (dir == NULL || dir[0] == 0 || strcmp(dir, ":memory:") == 0))
         e = kv_fail(KV_EINVAL, "a directory is needed");
@@ -532,7 +543,8 @@ int kv_backup(kv *h, const char *dir, uint64_t *records)
     shadow = calloc(1, sizeof *shadow);
     if (shadow == NULL)
         return kv_fail(KV_ENOMEM, "out of memory");
-    e = kv_shadow_open(s, shadow, &tail);
+    e = hold_moment(h, shadow, &tail);
+    s = h->s;
     if (e == KV_OK) {
         h->watcher.bytes = kv_log_used(&s->log);
         shadow->watcher = &h->watcher;

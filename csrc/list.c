@@ -283,7 +283,7 @@ static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
 
     if (slot && kv_log_read(&s->log, slot & KV_ADDR_MASK, r, &id) && r->key_len == len &&
         r->kind == KV_REC_PUT && r->ns == it->id && kv_same_key(r->key, key, len) &&
-        take(it, r) == KV_OK && kv_log_still(&s->log, id))
+        take(it, r) == KV_OK && kv_still(s, id))
         return KV_OK;
     return kv_read(s, it->id, hash, key, len, &it->ns->scratch, r, NULL);
 }
@@ -311,17 +311,17 @@ static void advance(kv_iter *it)
     it->cold++;
 }
 
-int kv_iter_next(kv_iter *it, kv_record *out)
+static int next(kv_iter *it, kv_record *out)
 {
     const char *key = (const char *)it->key + 4;
     kv_record got;
     kv_rec r;
     uint64_t rev;
     size_t n;
-    int e = kv_enter(it->ns->h);
+    int e;
     kv_db *s = it->ns->h->s;
 
-    if (kv_unlikely(it->s != s) && e == KV_OK && !it->done) { /* another index */
+    if (kv_unlikely(it->s != s) && !it->done) { /* another index */
         it->s = s;
         it->state = kv_ns_state_word(s, it->id);
         it->done = it->state == NULL;
@@ -329,7 +329,7 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     }
     kv_scratch_shrink(&it->ns->scratch);
     kv_scratch_shrink(&it->ns->blob);
-    for (; e == KV_OK; advance(it)) {
+    for (;; advance(it)) {
         if (!it->done && kv_load(it->state) != KV_NAME_LIVE)
             it->done = 1; /* dropped at once, though its entries go later */
         e = settle(it);
@@ -355,9 +355,20 @@ int kv_iter_next(kv_iter *it, kv_record *out)
         if (e == KV_OK && kv_rec_live(s, &r))
             return kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
                            kv_dir_path(s->dir));
-        if (e == KV_ENOTFOUND)
-            e = KV_OK;
+        if (e != KV_OK && e != KV_ENOTFOUND)
+            return e; /* the same key once more, should there be a next call */
     }
+}
+
+int kv_iter_next(kv_iter *it, kv_record *out)
+{
+    int e = kv_enter(it->ns->h);
+
+    if (kv_unlikely(e != KV_OK))
+        return e;
+    do
+        e = next(it, out);
+    while (kv_again(it->ns->h, &e));
     return e;
 }
 

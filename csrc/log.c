@@ -258,15 +258,18 @@ int kv_log_sound(kv_log *l)
 {
     uint64_t oldest = kv_load(&l->w[KV_LOG_OLDEST]), clean = kv_load(&l->w[KV_LOG_CLEAN]);
     uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), spares = kv_load(&l->w[KV_LOG_SPARES]), m;
+    int sound;
 
     if (oldest == 0 || kv_pos_id(clean) < oldest || kv_pos_id(tail) < kv_pos_id(clean) ||
         spares < kv_pos_id(tail) || spares - oldest >= KV_SEG_IDS || spares > UINT32_MAX)
         return 0;
     m = reach(l, kv_pos_id(tail), NULL);
-    if (kv_pos_id(tail) < kv_load(&l->w[KV_LOG_OLDEST]))
-        return kv_log_sound(l); /* it is gone already */
-    return m != 0 && head_of(m)->id == kv_pos_id(tail) && head_of(m)->store_id == l->store_id &&
-           kv_pos_off(tail) >= KV_SEG_HEAD && kv_pos_off(tail) <= size_of(m);
+    sound = m != 0 && kv_load(&head_of(m)->id) == kv_pos_id(tail) &&
+            head_of(m)->store_id == l->store_id && kv_pos_off(tail) >= KV_SEG_HEAD &&
+            kv_pos_off(tail) <= size_of(m);
+    kv_fence_acquire();
+    /* It may be gone already, and be no head any more when it was looked at. */
+    return kv_pos_id(tail) < kv_load(&l->w[KV_LOG_OLDEST]) ? kv_log_sound(l) : sound;
 }
 
 int kv_log_map(kv_log *l, uint32_t max)
@@ -863,7 +866,8 @@ int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
         if (e != KV_OK)
             return e;
     }
-    memcpy(s->p, p, n);
+    if (n > 0)
+        memcpy(s->p, p, n);
     /* From here on the copy is what counts: it was this record's if the segment still is. */
     kv_fence_acquire();
     if (!same_segment(m, addr))

@@ -35,7 +35,8 @@ uint64_t kv_rev(kv *h)
 /* ---- one key -------------------------------------------------------------------------- */
 
 /* Finds the record whatever its age. A scan that has to start again does so because a writer made
- * progress; the bound is against damage that looks like it. */
+ * progress; the bound is against damage that looks like it. An index that has been replaced does
+ * not change any more, though segments go: its reader begins again (kv_again). */
 #define RETRIES 100000
 
 int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
@@ -61,7 +62,7 @@ int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
         }
         if (step == KV_HASH_END)
             return KV_ENOTFOUND;
-        if (step == KV_HASH_DAMAGED)
+        if (step == KV_HASH_DAMAGED || kv_superseded(s))
             break;
         s->retried++;
     }
@@ -186,11 +187,14 @@ static int current(kv_ns *ns, const char *key, size_t len, kv_rec *r)
 
     if (kv_unlikely(e != KV_OK || (e = kv_enter(ns->h)) != KV_OK))
         return e;
-    id = kv_ns_resolve(ns);
-    if (kv_unlikely(id <= 0))
-        return id ? (int)id : KV_ENOTFOUND;
-    e = kv_read(ns->h->s, (uint32_t)id, kv_hash_key(ns->seed0, ns->seed1, (uint32_t)id, key, len),
-                key, (uint32_t)len, &ns->scratch, r, NULL);
+    do {
+        id = kv_ns_resolve(ns);
+        if (kv_unlikely(id <= 0))
+            return id ? (int)id : KV_ENOTFOUND;
+        e = kv_read(ns->h->s, (uint32_t)id,
+                    kv_hash_key(ns->seed0, ns->seed1, (uint32_t)id, key, len), key, (uint32_t)len,
+                    &ns->scratch, r, NULL);
+    } while (kv_again(ns->h, &e));
     return kv_likely(e == KV_OK) && !kv_rec_live(ns->h->s, r) ? KV_ENOTFOUND : e;
 }
 
@@ -237,7 +241,7 @@ int kv_get(kv_ns *ns, const char *key, size_t len, kv_record *out)
 
 /* The usual case in one piece: the key's record is where its home bucket says, in a mapped segment,
  * plain and not expired. What it finds lies in the store's own memory and counts only if, after all
- * of it was read, kv_log_still says so of segment *id. 0: take the way of kv_get. */
+ * of it was read, kv_still says so of segment *id. 0: take the way of kv_get. */
 static inline __attribute__((always_inline)) int glance(kv_ns *ns, const char *key, size_t len,
                                                         kv_rec_plain *out, uint32_t *id)
 {
@@ -297,7 +301,7 @@ int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
         value_of(&r, out)) {
         memcpy(ns->scratch.p, r.value, r.value_len);
         out->data = ns->scratch.p;
-        if (kv_likely(kv_log_still(&ns->h->s->log, id)))
+        if (kv_likely(kv_still(ns->h->s, id)))
             return KV_OK;
     }
     return get_slowly(ns, key, len, out);
@@ -308,7 +312,7 @@ int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out)
     kv_rec_plain r;
 
     if (kv_unlikely(!glance(ns, key, len, &r, &ns->peeked) || !value_of(&r, out) ||
-                    (r.type != KV_STRING && !kv_log_still(&ns->h->s->log, ns->peeked)))) {
+                    (r.type != KV_STRING && !kv_still(ns->h->s, ns->peeked)))) {
         ns->peeked = UINT32_MAX;
         return get_slowly(ns, key, len, out);
     }
@@ -317,7 +321,7 @@ int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out)
 
 int kv_peek_held(const kv_ns *ns)
 {
-    return kv_log_still(&ns->h->s->log, ns->peeked) || KV_IS_BUG(30);
+    return kv_still(ns->h->s, ns->peeked) || KV_IS_BUG(30);
 }
 
 int kv_exists(kv_ns *ns, const char *key, size_t len)
@@ -326,7 +330,7 @@ int kv_exists(kv_ns *ns, const char *key, size_t len)
     kv_rec r;
     uint32_t id;
 
-    if (kv_likely(glance(ns, key, len, &plain, &id) && kv_log_still(&ns->h->s->log, id)))
+    if (kv_likely(glance(ns, key, len, &plain, &id) && kv_still(ns->h->s, id)))
         return KV_OK;
     return current(ns, key, len, &r);
 }
@@ -373,13 +377,15 @@ int64_t kv_ns_resolve(kv_ns *ns)
 
     if (kv_likely(ns->state != NULL && kv_load(ns->state) == KV_NAME_LIVE))
         return ns->id;
-    e = read_name(ns->h->s, ns->name, ns->name_len, &ns->scratch, &r);
+    do
+        e = read_name(ns->h->s, ns->name, ns->name_len, &ns->scratch, &r);
+    while (kv_again(ns->h, &e));
     ns->id = e == KV_OK ? r.ns : 0;
     ns->state = e == KV_OK ? kv_ns_state_word(ns->h->s, ns->id) : NULL;
     return e == KV_OK || e == KV_ENOTFOUND ? (int64_t)ns->id : e;
 }
 
-int kv_ns_next(kv *h, kv_ns_info *info)
+static int next_name(kv *h, kv_ns_info *info)
 {
     unsigned char from[KV_ORDER_KEY + 1] = {0}, key[KV_ORDER_KEY];
     size_t len = 4, n;
@@ -387,10 +393,8 @@ int kv_ns_next(kv *h, kv_ns_info *info)
     kv_place at;
     kv_rec r;
     uint64_t *w;
-    int e = kv_enter(h), i;
+    int e, i;
 
-    if (e != KV_OK)
-        return e;
     memcpy(from + 4, info->name, info->name_len);
     len += info->name_len;
     if (info->name_len)
@@ -428,4 +432,16 @@ int kv_ns_next(kv *h, kv_ns_info *info)
         memcpy(from, leaf.upper, leaf.upper_len);
         len = leaf.upper_len;
     }
+}
+
+int kv_ns_next(kv *h, kv_ns_info *info)
+{
+    int e = kv_enter(h);
+
+    if (e != KV_OK)
+        return e;
+    do
+        e = next_name(h, info);
+    while (kv_again(h, &e));
+    return e;
 }

@@ -390,6 +390,22 @@ int kv_reference(kv_db *s, const kv_rec *r, uint64_t ref[2]);
 uint32_t kv_value_bytes(const kv_value *v, char buf[8], const char **bytes);
 int kv_value_read(const kv_rec *r, kv_value *v);
 
+/* Whether what was read in place in segment `id` was there until now. In an index that has been
+ * replaced nobody notes what has gone since. */
+static inline int kv_still(const kv_db *s, uint32_t id)
+{
+    return kv_log_still(&s->log, id) && !kv_superseded(s);
+}
+/* A read has failed: whether it is to begin again, because that was in an index that has been
+ * replaced meanwhile. *e: why it cannot, else. */
+static inline int kv_again(kv *h, int *e)
+{
+    if (kv_likely(*e >= 0 || *e == KV_ENOTFOUND) || !kv_superseded(h->s))
+        return 0;
+    *e = kv_reenter(h);
+    return *e == KV_OK;
+}
+
 /* ---- cursor.c ------------------------------------------------------------------------- */
 
 /* SipHash-1-3 of (first, bytes): the MAC of cursors. */

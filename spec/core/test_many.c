@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_many.c - eight processes on one store, killed, stopped and continued at random, and a
- * checker that knows which operations were in flight.
+ * checker that knows which operations were in flight. A round is one kill.
  *
  * Each key belongs to one process, which writes version after version of it: a version says whether
  * the key is there and what it holds. In memory that all share stands the version begun last and
  * the one whose call has returned; so whoever reads a key, by itself or in a listing, knows what it
  * may find, and notes what it saw: that is never taken back. Three keys of each process change in
  * one batch only, and all count on one counter. A process that follows a killed one finds what was
- * returned, or what was in flight. Now and then everybody is killed and the store verified.
+ * returned, or what was in flight. Every hundred rounds or so everybody is killed and the store
+ * verified; every eighth time a new one begins, for what happens while an index grows. On every
+ * fourth of these the processes now and then call the index damaged, so that it is built anew while
+ * others use it, or are stopped in the middle of a call.
+ *
+ * The killer waits for some operations, not for the dead: who is killed dies when the scheduler
+ * gets to it, and is followed then.
  *
  * SEED=n repeats the choices, if not the moments; KV_ROUNDS=n makes n rounds; with KEEP=1 a store
  * that failed stays.
@@ -25,6 +31,13 @@
 #define KEYS    (OWN + BATCH)
 #define HUNG    60 /* seconds without an operation */
 
+#define PACE      200 /* operations of all between two rounds, at most */
+#define PATIENCE  20  /* ms in which they may make them */
+#define EPOCH     100 /* rounds until all are killed, on average */
+#define STORE     8   /* such epochs of one store */
+#define STOPPED   4   /* ms a process is stopped for, at most; LONG: now and then */
+#define LONG_STOP 60
+
 typedef struct slot {
     uint64_t begun, done, seen; /* versions; seen: a reader has found it */
 } slot;
@@ -33,14 +46,22 @@ static struct {
     slot key[WORKERS][KEYS];
     struct {
         uint64_t counted, counting; /* calls of incr returned, and begun */
-        uint64_t operations, stopped;
-        int64_t pid;
+        uint64_t operations, ready; /* ready: has verified what the one before left */
     } worker[WORKERS];
-    uint64_t failed, reads, lists, attached;
+    uint64_t failed, reads, lists, attached, followed, rebuilt;
+    uint64_t spoilt; /* 1: somebody may call this store's index damaged */
     char message[300];
 } * all;
 
 static char path[STATE_PATH];
+
+/* A process lives for milliseconds: what it has freed need not be kept for as long as elsewhere,
+ * which is most of what a kill costs. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=1:malloc_context_size=4";
+}
 
 static uint64_t load(const uint64_t *p)
 {
@@ -70,6 +91,16 @@ static int fail(const char *what, int worker, int key, uint64_t a, uint64_t b, u
     return 0;
 }
 
+/* A call that changes something has failed. 2: the index was called damaged, and the store is to be
+ * opened anew; what the call began is in flight. */
+#define REOPEN 2
+static int refused(const char *what, int worker, int key, int rc, uint64_t version)
+{
+    if (rc == KV_ECORRUPT && load(&all->spoilt) && strstr(kv_message(), "reopen the store"))
+        return REOPEN;
+    return fail(what, worker, key, (uint64_t)-rc, version, version);
+}
+
 /* ---- versions ---- */
 
 static int is_there(int key, uint64_t version)
@@ -95,8 +126,10 @@ static kv_value value_of(int worker, int key, uint64_t version)
     v.len = key < OWN ? size_of(version) : 40;
     v.data = bytes;
     memcpy(bytes, &version, 8);
-    for (i = 8; i < v.len; i++)
-        bytes[i] = (char)('a' + (version + (uint64_t)worker * 7 + (uint64_t)key * 3 + i / 16) % 26);
+    for (i = 8; i < v.len; i += 16)
+        memset(bytes + i,
+               (int)('a' + (version + (uint64_t)worker * 7 + (uint64_t)key * 3 + i) % 26),
+               v.len - i < 16 ? v.len - i : 16);
     return v;
 }
 
@@ -209,7 +242,7 @@ static int write_one(kv_ns *ns, int me, int key)
     rc = is_there(key, version) ? kv_put(ns, name, len, &v, NULL, NULL, NULL)
                                 : kv_delete(ns, name, len, NULL, NULL, NULL);
     if (rc != KV_OK)
-        return fail("write", me, key, (uint64_t)-rc, version, version);
+        return refused("write", me, key, rc, version);
     set(&s->done, version);
     return 1;
 }
@@ -233,7 +266,7 @@ static int write_batch(kv_ns *ns, int me)
     }
     rc = kv_put_many(ns, items, BATCH, NULL, NULL);
     if (rc != KV_OK)
-        return fail("batch", me, OWN, (uint64_t)-rc, version, version);
+        return refused("batch", me, OWN, rc, version);
     for (i = 0; i < BATCH; i++)
         set(&all->key[me][OWN + i].done, version);
     return 1;
@@ -249,18 +282,22 @@ static int count_one(kv_ns *ns, int me)
     set(&all->worker[me].counting, load(&all->worker[me].counting) + 1);
     rc = kv_incr(ns, "count", 5, &by, NULL, &out, NULL);
     if (rc != KV_OK)
-        return fail("incr", me, 0, (uint64_t)-rc, 0, 0);
+        return refused("incr", me, 0, rc, 0);
     set(&all->worker[me].counted, load(&all->worker[me].counted) + 1);
     return 1;
 }
 
-/* Whoever was me was killed: what was in flight is there or not, a batch wholly or not. */
-static int take_over(kv_ns *ns, int me)
+/* Whoever was me was killed: what was in flight is there or not, a batch wholly or not, as soon as
+ * somebody had the lock after it; until then it may still come. */
+static int take_over(kv *h, kv_ns *ns, int me)
 {
     uint64_t batch = 0;
     char name[24];
-    int k, rc;
+    int k, rc = kv_lock_writer(h);
 
+    if (rc != KV_OK)
+        return refused("lock", me, 0, rc, 0);
+    kv_unlock_writer(h);
     for (k = 0; k < KEYS; k++) {
         slot *s = &all->key[me][k];
         uint64_t version = 0;
@@ -282,13 +319,49 @@ static int take_over(kv_ns *ns, int me)
     return 1;
 }
 
+/* As recovery says when it finds no sense in an index: who opens the store next builds another. */
+static int spoil(kv *h)
+{
+    int rc = kv_lock_writer(h);
+
+    if (rc != KV_OK)
+        return refused("lock", 0, 0, rc, 0);
+    kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
+    kv_unlock_writer(h);
+    return REOPEN;
+}
+
+static int operation(kv *h, kv_ns *ns, kv_iter *it, int me)
+{
+    uint64_t dice = image_below(1000);
+    int rc = KV_OK;
+
+    if (dice < 350)
+        return write_one(ns, me, (int)image_below(OWN));
+    if (dice < 420)
+        return write_batch(ns, me);
+    if (dice < 470)
+        return count_one(ns, me);
+    if (dice < 920)
+        return read_one(ns, (int)image_below(WORKERS), (int)image_below(KEYS));
+    if (dice < 960)
+        return list_all(ns, it);
+    if (dice < 980)
+        rc = kv_tick(h, 50, NULL);
+    else if (dice < 982)
+        rc = kv_sync(h);
+    else if (dice == 982 && image_below(8) == 0)
+        return load(&all->spoilt) ? spoil(h) : 1;
+    return rc == KV_OK ? 1 : refused("tick or sync", me, 0, rc, 0);
+}
+
 static void worker(int me, uint64_t chance)
 {
     kv_iter *it = malloc(kv_iter_size());
     kv_options o;
     kv_ns *ns;
     kv *h;
-    int i, good;
+    int i, rc, good;
 
     image_seed = chance | 1;
     kv_options_init(&o);
@@ -297,32 +370,29 @@ static void worker(int me, uint64_t chance)
     o.timeout = 30000;
     o.thread = chance % 3 != 0;
     for (;;) {
-        if (kv_open(path, &o, &h) != KV_OK || kv_namespace(h, "n", 1, NULL, 0, 1, &ns) != KV_OK) {
-            fail("open", me, 0, 0, 0, 0);
+        rc = kv_open(path, &o, &h);
+        if (rc != KV_OK) {
+            fail("open", me, 0, (uint64_t)-rc, 0, 0);
             _exit(1);
         }
         __atomic_add_fetch(&all->attached, 1, __ATOMIC_RELAXED);
-        good = take_over(ns, me);
-        for (i = 0; good && i < 2000; i++) {
-            uint64_t dice = image_below(100);
-
-            if (dice < 35)
-                good = write_one(ns, me, (int)image_below(OWN));
-            else if (dice < 42)
-                good = write_batch(ns, me);
-            else if (dice < 47)
-                good = count_one(ns, me);
-            else if (dice < 92)
-                good = read_one(ns, (int)image_below(WORKERS), (int)image_below(KEYS));
-            else if (dice < 96)
-                good = list_all(ns, it);
-            else if (dice < 98)
-                good = kv_tick(h, 50, NULL) == KV_OK || fail("tick", me, 0, 0, 0, 0);
-            else if (dice == 98 && image_below(8) == 0)
-                good = kv_sync(h) == KV_OK || fail("sync", me, 0, 0, 0, 0);
+        if (h->s->replayed) {
+            __atomic_add_fetch(&all->rebuilt, 1, __ATOMIC_RELAXED);
+            if (!load(&all->spoilt) && !fail("a sound index was not believed", me, 0, 0, 0, 0))
+                _exit(1);
+        }
+        rc = kv_namespace(h, "n", 1, NULL, 0, 1, &ns);
+        good = rc == KV_OK ? take_over(h, ns, me) : refused("namespace", me, 0, rc, 0);
+        if (good == 1 && !load(&all->worker[me].ready)) {
+            __atomic_add_fetch(&all->followed, 1, __ATOMIC_RELAXED);
+            set(&all->worker[me].ready, 1);
+        }
+        for (i = 0; good == 1 && i < 2000; i++) {
+            good = operation(h, ns, it, me);
             set(&all->worker[me].operations, load(&all->worker[me].operations) + 1);
         }
-        kv_ns_close(ns);
+        if (rc == KV_OK)
+            kv_ns_close(ns);
         kv_close(h);
         if (!good)
             _exit(1);
@@ -331,41 +401,87 @@ static void worker(int me, uint64_t chance)
 
 /* ---- the one who kills ---- */
 
-static void nap(uint64_t us)
+static struct {
+    pid_t pid;
+    int dying;       /* killed, not yet dead */
+    int64_t stopped; /* ns of the monotonic clock when it may go on; 0: it runs */
+} child[WORKERS];
+
+static uint64_t kills, stops, stores;
+static int rounds;
+
+static void nap(long us)
 {
     struct timespec t;
 
     t.tv_sec = 0;
-    t.tv_nsec = (long)us * 1000;
-    while (nanosleep(&t, &t) != 0)
-        continue;
+    t.tv_nsec = us * 1000;
+    (void)nanosleep(&t, NULL);
 }
 
 static void begin(int w)
 {
     uint64_t chance = image_random();
-    pid_t child = fork();
 
-    if (child == 0)
+    set(&all->worker[w].ready, 0);
+    child[w].dying = 0;
+    child[w].stopped = 0;
+    child[w].pid = fork();
+    if (child[w].pid == 0) {
+        (void)!nice(1); /* the killer comes first */
         worker(w, chance);
-    if (child < 0)
+    }
+    if (child[w].pid < 0)
         image_die("fork");
-    all->worker[w].pid = child;
 }
 
-/* 0: it had ended by itself, which none should. */
-static int end(int w)
+static void kill_one(int w)
 {
-    int status = 0;
+    kills++;
+    kill(child[w].pid, SIGKILL);
+    child[w].dying = 1;
+    child[w].stopped = 0;
+}
 
-    kill((pid_t)all->worker[w].pid, SIGKILL);
-    if (waitpid((pid_t)all->worker[w].pid, &status, 0) != (pid_t)all->worker[w].pid)
+/* Somebody is dead. 0: by itself, as none should. */
+static int bury(pid_t pid, int status, int *w)
+{
+    for (*w = 0; *w < WORKERS && child[*w].pid != pid; ++*w)
+        continue;
+    if (*w == WORKERS)
         image_die("waitpid");
-    set(&all->worker[w].stopped, 0);
-    if (CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
+    child[*w].pid = 0;
+    if (CHECK(child[*w].dying && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
         return 1;
-    fprintf(stderr, "  process %d: status %x; %s\n", w, (unsigned)status, all->message);
+    fprintf(stderr, "  process %d: status %x; %s\n", *w, (unsigned)status, all->message);
     return 0;
+}
+
+/* Those who are dead by now are followed. */
+static int follow(void)
+{
+    int status, w;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (!bury(pid, status, &w))
+            return 0;
+        begin(w);
+    }
+    return 1;
+}
+
+static int kill_all(void)
+{
+    int status, w, good = 1;
+    pid_t pid;
+
+    for (w = 0; w < WORKERS; w++)
+        if (child[w].pid != 0 && !child[w].dying)
+            kill_one(w);
+    while ((pid = waitpid(-1, &status, 0)) > 0)
+        good = bury(pid, status, &w) && good;
+    return good;
 }
 
 static uint64_t operations(void)
@@ -420,10 +536,34 @@ static int verify(void)
     return good;
 }
 
-static uint64_t kills, stops;
+static void begin_store(void)
+{
+    int w;
+
+    if (stores > 0)
+        state_remove(path);
+    memset(all->key, 0, sizeof all->key);
+    for (w = 0; w < WORKERS; w++)
+        all->worker[w].counted = all->worker[w].counting = 0;
+    all->spoilt = ++stores % 4 == 0;
+    state_path(path, "store");
+}
+
+/* All are killed, what they left is verified, and all begin again. */
+static int next_epoch(void)
+{
+    static int epochs;
+    int w, good = kill_all() && verify();
+
+    if (good && ++epochs % STORE == 0)
+        begin_store();
+    for (w = 0; good && w < WORKERS; w++)
+        begin(w);
+    return good;
+}
 
 /* Everybody goes on, sooner or later. */
-static int alive(int round)
+static int alive(void)
 {
     static uint64_t last;
     static int64_t since;
@@ -436,79 +576,96 @@ static int alive(int round)
     if (CHECK(kv_os_monotonic() - since < (int64_t)HUNG * 1000000000) &&
         CHECK(load(&all->failed) == 0))
         return 1;
-    fprintf(stderr, "  round %d: %s\n", round, all->failed ? all->message : "all hang");
+    fprintf(stderr, "  round %d: %s\n", rounds, all->failed ? all->message : "all hang");
     return 0;
 }
 
-static int one_round(int round)
+static void go_on(int64_t now)
 {
-    int w = (int)image_below(WORKERS), i, good = 1;
-    uint64_t dice = image_below(100);
+    int w;
 
-    nap(image_below(image_below(8) ? 2000 : 8000));
-    if (!alive(round))
-        return 0;
-    if (dice < 25) { /* stopped for a while, and perhaps killed as it is */
-        stops++;
-        if (load(&all->worker[w].stopped))
-            kill((pid_t)all->worker[w].pid, SIGCONT);
-        else
-            kill((pid_t)all->worker[w].pid, SIGSTOP);
-        set(&all->worker[w].stopped, !load(&all->worker[w].stopped));
-        return 1;
-    }
-    for (i = 0; i < WORKERS; i++) /* nobody waits for a stopped one for long */
-        if (load(&all->worker[i].stopped)) {
-            kill((pid_t)all->worker[i].pid, SIGCONT);
-            set(&all->worker[i].stopped, 0);
+    for (w = 0; w < WORKERS; w++)
+        if (child[w].stopped != 0 && child[w].stopped <= now) {
+            kill(child[w].pid, SIGCONT);
+            child[w].stopped = 0;
         }
-    if (dice < 97) {
-        kills++;
-        good = end(w);
-    } else {
-        kills += WORKERS;
-        for (i = 0; i < WORKERS; i++)
-            good = end(i) && good;
-        good = good && verify();
-        for (i = 0; good && i < WORKERS; i++)
-            if (i != w)
-                begin(i);
+}
+
+/* Until there were some operations; meanwhile the dead are followed. */
+static int let_them(void)
+{
+    uint64_t until = operations() + (image_below(4) ? image_below(PACE) : 0);
+    int64_t late = kv_os_monotonic() + PATIENCE * 1000000;
+
+    do {
+        if (operations() < until)
+            nap(200);
+        go_on(kv_os_monotonic());
+        if (!follow() || !alive())
+            return 0;
+    } while (operations() < until && kv_os_monotonic() < late);
+    return 1;
+}
+
+static int one_round(void)
+{
+    uint64_t dice;
+    int w, good;
+
+    while ((good = let_them()) && (dice = image_below(100)) < 25) {
+        w = (int)image_below(WORKERS);
+        if (child[w].dying || child[w].stopped)
+            continue;
+        stops++;
+        kill(child[w].pid, SIGSTOP);
+        child[w].stopped = kv_os_monotonic() +
+                           (int64_t)image_below((image_below(8) ? STOPPED : LONG_STOP) * 1000000) +
+                           1;
     }
-    if (good)
-        begin(w);
-    return good;
+    if (!good)
+        return 0;
+    if (image_below(EPOCH) == 0)
+        return next_epoch();
+    /* Mostly one who has verified what the one before left. */
+    w = (int)image_below(WORKERS);
+    if (child[w].dying || (!load(&all->worker[w].ready) && image_below(8)))
+        return 1;
+    kill_one(w);
+    return 1;
 }
 
 int main(void)
 {
-    int rounds, i, w, good = 1;
+    int most, w, good = 1;
     int64_t began;
     double seconds;
 
     state_begin("test_many");
-    rounds = getenv("KV_ROUNDS")  ? atoi(getenv("KV_ROUNDS"))
-             : getenv("KV_SHORT") ? 50
-             : getenv("KV_LONG")  ? 200000
-                                  : 400;
-    state_path(path, "store");
+    most = getenv("KV_ROUNDS")  ? atoi(getenv("KV_ROUNDS"))
+           : getenv("KV_SHORT") ? 200
+           : getenv("KV_LONG")  ? 200000
+                                : 2000;
     all = mmap(NULL, (sizeof *all + KV_PAGE) / KV_PAGE * KV_PAGE, PROT_READ | PROT_WRITE,
                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     began = kv_os_monotonic();
+    begin_store();
     for (w = 0; w < WORKERS; w++)
         begin(w);
-    for (i = 0; i < rounds && good; i++)
-        good = one_round(i);
-    for (w = 0; w < WORKERS; w++)
-        good = end(w) && good;
+    for (; good && kills < (uint64_t)most; rounds++)
+        good = one_round();
+    good = kill_all() && good;
     if (good)
         good = CHECK(all->failed == 0) && verify();
     if (good || !getenv("KEEP"))
         state_clear();
     seconds = (double)(kv_os_monotonic() - began) / 1e9;
-    printf("%d rounds (%.0f a second): %llu kills, %llu stops, %llu operations, %llu reads and "
-           "%llu listings judged, opened %llu times\n",
-           i, i / seconds, (unsigned long long)kills, (unsigned long long)stops,
-           (unsigned long long)operations(), (unsigned long long)all->reads,
-           (unsigned long long)all->lists, (unsigned long long)all->attached);
+    printf("%llu kills (%.0f a second), %llu followed and verified; %llu stops, %llu operations, "
+           "%llu reads and %llu listings judged; %llu stores opened %llu times, %llu of them with "
+           "another index\n",
+           (unsigned long long)kills, (double)kills / seconds, (unsigned long long)all->followed,
+           (unsigned long long)stops, (unsigned long long)operations(),
+           (unsigned long long)all->reads, (unsigned long long)all->lists,
+           (unsigned long long)stores, (unsigned long long)all->attached,
+           (unsigned long long)all->rebuilt);
     return check_done("test_many");
 }

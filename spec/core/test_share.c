@@ -108,6 +108,74 @@ static void growing(void)
 
 /* ---- deaths --------------------------------------------------------------------------- */
 
+static void put_due(kv_ns *ns, const char *key, int64_t ttl)
+{
+    kv_value v = text_of("v");
+    kv_write w = {0};
+
+    w.flags = KV_TTL;
+    w.ttl = ttl;
+    CHECK(kv_put(ns, key, strlen(key), &v, &w, NULL, NULL) == KV_OK);
+}
+
+static void die_now(void)
+{
+    _exit(7);
+}
+
+/* Fills the first level of the wheel's chunks, has it grow, and dies at the n-th store of a write
+ * that takes a chunk of what is new. */
+static void grows_and_dies(void *arg)
+{
+    kv *h = open_store(arg);
+    kv_ns *ns = space(h);
+    uint64_t *used = &h->s->region.head->used[KV_TIMERS];
+    int64_t ttl;
+    char key[24];
+
+    for (ttl = 1000; kv_load(used) < KV_TIMERS_FIRST; ttl += ttl / 16) {
+        snprintf(key, sizeof key, "%lld", (long long)ttl);
+        put_due(ns, key, ttl);
+    }
+    kv_test_die = die_now;
+    kv_test_die_at = (int64_t)flag(0);
+    put_due(ns, "last", ttl + ttl / 4);
+    _exit(check_failures ? 1 : 0);
+}
+
+/* Who recovers may not have mapped yet what the dead one used. */
+static void mending_ahead(void)
+{
+    const char *path;
+    char name[24];
+    kv *h;
+    kv_ns *ns;
+    int status, lived = 0, n, grown = 0;
+
+    clear_flags();
+    options.thread = 0;
+    for (n = 1; !lived && n < 200; n++) {
+        snprintf(name, sizeof name, "ahead-%d", n);
+        path = at(name);
+        h = open_store(path);
+        ns = space(h);
+        set_flag(0, (uint64_t)n);
+        status = status_of(begin(grows_and_dies, (void *)(uintptr_t)path));
+        lived = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        CHECK(lived || (WIFEXITED(status) && WEXITSTATUS(status) == 7));
+        CHECK(kv_region_room(&h->s->region, KV_TIMERS) == 0);
+        if (!CHECK(put(ns, "mine", "1") == KV_OK))
+            fprintf(stderr, "  death %d: %s\n", n, kv_message());
+        CHECK(is(ns, "mine", "1") && kv_load(kv_st(h->s, KV_ST_CORRUPT)) == 0 && sound(h));
+        grown += kv_load(&h->s->region.head->used[KV_TIMERS]) > KV_TIMERS_FIRST;
+        kv_ns_close(ns);
+        kv_close(h);
+        remove_tree(path);
+    }
+    CHECK(lived && grown > 1);
+    options.thread = 1;
+}
+
 static void writes_for_ever(void *arg)
 {
     kv *h = open_store(arg);
@@ -484,6 +552,7 @@ int main(void)
         return 2;
     attaching();
     growing();
+    mending_ahead();
     killing();
     forking();
     closed_descriptors();

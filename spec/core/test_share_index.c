@@ -114,6 +114,139 @@ static void superseded_while_waiting(void)
     kv_close(h);
 }
 
+/* A reader is stopped in the middle of a call: the index is replaced, and what it was about to read
+ * goes. Flags that count: 4, it is to be made ready for that; 1, it is; 0, it is to be done; 3, it
+ * was. Flag 2: that is all. */
+static char filler[9000];
+
+static void replaces_and_retires(void *arg)
+{
+    kv *h = open_store(arg);
+    kv_ns *ns = space(h);
+    uint64_t turn, last, done;
+
+    memset(filler, 'x', sizeof filler - 1);
+    for (turn = 0; await(4, turn + 1), !flag(2); turn++) {
+        last = kv_pos_id(kv_load(&h->s->log.w[KV_LOG_TAIL]));
+        /* The next ones are mapped as spares. */
+        while (kv_pos_id(kv_load(&h->s->log.w[KV_LOG_TAIL])) < last + 4)
+            CHECK(put(ns, "filler", filler) == KV_OK);
+        CHECK(put(ns, "late", "early") == KV_OK);
+        last = kv_pos_id(kv_load(&h->s->log.w[KV_LOG_TAIL]));
+        set_flag(1, turn + 1);
+        await(0, turn + 1);
+        CHECK(kv_lock_writer(h) == KV_OK);
+        kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
+        kv_unlock_writer(h);
+        kv_ns_close(ns);
+        kv_close(h);
+        h = open_store(arg);
+        ns = space(h);
+        CHECK(stats_of(h).replayed > 0 && put(ns, "late", "late") == KV_OK);
+        while (kv_load(&h->s->log.w[KV_LOG_FREED]) <= last)
+            CHECK(put(ns, "filler", filler) == KV_OK && kv_sync(h) == KV_OK &&
+                  kv_tick(h, 1000, &done) == KV_OK);
+        set_flag(3, turn + 1);
+    }
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+static uint64_t replaced; /* times */
+static const char *stop_at, *stop_what;
+
+static int stop_once(const char *call, const char *what)
+{
+    if (stop_at && strcmp(call, stop_at) == 0 && strstr(what, stop_what)) {
+        stop_at = NULL;
+        set_flag(0, ++replaced);
+        await(3, replaced);
+    }
+    return 0;
+}
+
+/* The next call named so is the moment; before it there is a key in a segment this process does not
+ * know. */
+static void stop_before(const char *call, const char *what)
+{
+    set_flag(4, replaced + 1);
+    await(1, replaced + 1);
+    stop_at = call;
+    stop_what = what;
+}
+
+static void superseded_in_a_call(void)
+{
+    const char *path = at("stopped"), *copied = at("stopped-copy");
+    kv_ns_info info;
+    uint64_t n;
+    kv_value v;
+    kv_iter *it = malloc(kv_iter_size());
+    kv_record r;
+    kv *h, *copy;
+    kv_ns *ns, *again;
+    pid_t child;
+    int i;
+
+    clear_flags();
+    replaced = 0;
+    options.thread = 0;
+    options.sync = KV_SYNC_NONE;
+    h = open_store(path);
+    ns = space(h);
+    CHECK(put(ns, "k", "1") == KV_OK);
+    child = begin(replaces_and_retires, (void *)(uintptr_t)path);
+    kv_test_syscall = stop_once;
+    for (i = 0; i < 2; i++) { /* both the usual and the thorough way */
+        stop_before("open", "log.");
+        CHECK(i ? kv_get(ns, "late", 4, &r) == KV_OK && memcmp(r.value.data, "late", 4) == 0
+                : is(ns, "late", "late"));
+        CHECK(stop_at == NULL);
+    }
+    stop_before("open", "log.");
+    CHECK(kv_exists(ns, "late", 4) == KV_OK && stop_at == NULL);
+    stop_before("open", "log.");
+    CHECK(kv_iter_init(it, ns, NULL) == KV_OK);
+    for (n = 0; (i = kv_iter_next(it, &r)) == KV_OK; n++)
+        if (r.key_len == 4)
+            CHECK(r.value.len == 4 && memcmp(r.value.data, "late", 4) == 0);
+    CHECK(i == KV_ENOTFOUND && n == 3 && stop_at == NULL);
+    /* A namespace's name lies there. */
+    stop_before("open", "log.");
+    again = NULL;
+    CHECK(kv_namespace(h, "late", 4, NULL, 0, 0, &again) == KV_ENOTFOUND);
+    info.name_len = 0;
+    CHECK(kv_ns_next(h, &info) == KV_OK && info.name_len == 1);
+    CHECK(is(ns, "late", "late") && stop_at == NULL);
+    /* One moment of the store: of the index that counts. */
+    stop_before("flock", "lock");
+    CHECK(kv_backup(h, copied, &n) == KV_OK && n >= 3 && stop_at == NULL);
+    copy = open_store(copied);
+    again = space(copy);
+    CHECK(is(again, "late", "late") && is(again, "k", "1"));
+    kv_ns_close(again);
+    kv_close(copy);
+    /* What lies in the store's own memory is no longer what was seen. */
+    stop_before(NULL, NULL);
+    CHECK(is(ns, "late", "early") && is(ns, "late", "early"));
+    CHECK(kv_peek(ns, "late", 4, &v) == KV_OK && v.len == 5 && memcmp(v.data, "early", 5) == 0 &&
+          kv_peek_held(ns) && ns->peeked != UINT32_MAX);
+    set_flag(0, ++replaced);
+    await(3, replaced);
+    CHECK(memcmp(v.data, "early", 5) != 0 && !kv_peek_held(ns));
+    CHECK(is(ns, "late", "late") && is(ns, "k", "1"));
+    set_flag(2, 1);
+    set_flag(4, replaced + 1);
+    CHECK(ends_well(child));
+    kv_test_syscall = NULL;
+    CHECK(sound(h));
+    options.thread = 1;
+    options.sync = KV_SYNC_INTERVAL;
+    free(it);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 /* ---- copies, other boots --------------------------------------------------------------- */
 
 static void copy_tree(const char *from, const char *to)
@@ -544,6 +677,7 @@ int main(void)
         return 2;
     superseding();
     superseded_while_waiting();
+    superseded_in_a_call();
     copying();
     rebooting();
     reading_before();
