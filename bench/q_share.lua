@@ -14,7 +14,9 @@ local function process(bench, opts, body, shell)
   local file = assert(io.open(name, "w"))
   file:write(script)
   file:close()
-  local pipe = io.popen(("%s '%s' '%s'; rm -f '%s'"):format(shell or "", arg[-1], name, name))
+  -- The shell's own word on those that are killed is no news.
+  local pipe = io.popen(("exec 3>&2 2>/dev/null; %s '%s' '%s' 2>&3; rm -f '%s'"):format(
+    shell or "", arg[-1], name, name))
   return function()
     local text = pipe:read "a"
     pipe:close()
@@ -34,18 +36,67 @@ local function together(bench, count, opts, body, shell)
   return sum
 end
 
-local reading = [[
-  local keys, done, spent = {}, 0, 0
-  while done < 1000000 do
-    clock.keys(keys, 20000, n, "random", 0)
-    local began = clock.now()
-    for i = 1, 20000 do
-      ns:get(keys[i])
+-- Gets a second of this thread's own time. `how`: of any key, or of 1,000 hot ones.
+local function reading(how)
+  return ([[
+    local keys, done, spent = {}, 0, 0
+    while done < 1000000 do
+      clock.keys(keys, 20000, n, "%s", 0)
+      local began = clock.now()
+      for i = 1, 20000 do
+        ns:get(keys[i])
+      end
+      spent = spent + clock.now() - began
+      done = done + 20000
     end
-    spent = spent + clock.now() - began
-    done = done + 20000
-  end
-  io.write(done / spent * 1e9)
+    io.write(done / spent * 1e9)
+  ]]):format(how)
+end
+
+-- How long the slowest get in a thousand takes, and the slowest call of an empty function.
+local function waiting(how)
+  return ([[
+    local keys, gets, calls, empty = {}, clock.hist(), clock.hist(), clock.hundred
+    for _ = 1, 50 do
+      clock.keys(keys, 20000, n, "%s", 0)
+      for i = 1, 20000 do
+        local key = keys[i]
+        gets:start()
+        ns:get(key)
+        gets:stop()
+        calls:start()
+        empty(key)
+        calls:stop()
+      end
+    end
+    io.write(gets:p(.999), " ", calls:p(.999))
+  ]]):format(how)
+end
+
+-- Work that goes on until the file `stop` is there.
+local function going_on(work)
+  return [[
+    local value, keys, cursor, done = ("w"):rep(100), {}, nil, 0
+    io.open(path .. ".begun", "w"):close()
+    repeat
+    ]] .. work .. [[
+      done = done + 1
+      local stop = done % 16 == 0 and io.open(path .. ".stop")
+    until stop
+    io.write(done)
+  ]]
+end
+
+local function writing(how)
+  return going_on(([[
+      clock.keys(keys, 100, n, "%s", 0)
+      for i = 1, 100 do ns:put(keys[i], value) end
+  ]]):format(how))
+end
+
+local listing = going_on [[
+      local page = ns:list { limit = 1000, cursor = cursor }
+      cursor = page.cursor
 ]]
 
 -- For a second, by the wall: waiting for the disk is what is shared.
@@ -59,6 +110,60 @@ local syncing = [[
   until os.time() >= began + 3
   io.write(done / 3)
 ]]
+
+-- What measure() gives while another process does `work`; and how often that did it.
+local function beside(bench, work, measure)
+  local begun, stop = bench.path "kv.begun", bench.path "kv.stop"
+  os.remove(begun)
+  os.remove(stop)
+  local ended = process(bench, "{}", work)
+  repeat
+    os.execute "sleep 0.01"
+    local file = io.open(begun)
+  until file and file:close()
+  local result = measure()
+  io.open(stop, "w"):close()
+  return result, assert(tonumber(ended()))
+end
+
+-- Both in the reader's own processor time: on two processors a writer, its helper thread and a
+-- reader do not all run at once.
+local function readers_beside(bench)
+  local cpu = "BENCH_CLOCK=cpu"
+  local function speed(how)
+    return function() return together(bench, 1, "{}", reading(how), cpu) end
+  end
+  for _, case in ipairs {
+    { "random", writing "random", "writer", "gets of any key beside a writer of any key", .8 },
+    { "hot", writing "hot", "writer", "gets of 1,000 hot keys beside their writer", .3 },
+    { "random", listing, "lister", "gets beside a lister of all keys", .9 },
+  } do
+    local how, work, who, title, limit = table.unpack(case)
+    bench.title(title)
+    local alone, shared, others = {}, {}, {}
+    for i = 1, bench.rounds do
+      alone[i] = speed(how)()
+      shared[i], others[i] = beside(bench, work, speed(how))
+    end
+    bench.row("alone", bench.median(alone), "/s")
+    bench.row("beside a " .. who, bench.median(shared), "/s",
+      ("the %s did %.0f rounds"):format(who, bench.median(others)))
+    bench.at_least(title, bench.median(shared) / bench.median(alone), limit, "x")
+    if who == "writer" then
+      local slowest = {}
+      for i = 1, bench.rounds do
+        local text = beside(bench, work, function()
+          return process(bench, "{}", waiting(how))()
+        end)
+        local get, call = text:match "^(%d+) (%d+)$"
+        slowest[i] = assert(tonumber(get), text)
+        bench.row("p99.9 of a get beside it", slowest[i], "ns",
+          ("of an empty function %s"):format(call))
+      end
+      bench.at_most("p99.9 of a get, " .. how, bench.median(slowest) / 1000, 20, "us")
+    end
+  end
+end
 
 local function joining(bench, kv, clock)
   local path = bench.path "kv"
@@ -136,12 +241,14 @@ return function(bench)
   bench.title "gets a second, by processes that read"
   local one, two = {}, {}
   for i = 1, bench.rounds do
-    one[i] = together(bench, 1, "{}", reading)
-    two[i] = together(bench, 2, "{}", reading)
+    one[i] = together(bench, 1, "{}", reading "random")
+    two[i] = together(bench, 2, "{}", reading "random")
   end
   bench.row("one process", bench.median(one), "/s")
   bench.row("two processes", bench.median(two), "/s")
   bench.at_least("two reading processes", bench.median(two) / bench.median(one), 1.8, "x one")
+
+  readers_beside(bench)
 
   bench.title "puts a second with sync = \"always\", by processes that write"
   local slow = "LD_PRELOAD=build/bench/slow_sync.so"
