@@ -8,6 +8,9 @@ files["lua/kv/ffi.lua"].std = "luajit"
 files["spec"].std = "max+busted"
 files["spec/**/*_spec.lua"].std = "max+busted"
 files["bench"].std = "lua54"
+files["bench/openresty"].std = "ngx_lua"
+files["bench/openresty/neighbour.lua"].std = "lua54"
+files["bench/openresty/report.lua"] = { globals = { "done" } }
 files["rockspec"].std = "+rockspec"
 files["rockspec/*.rockspec"].std = "+rockspec"
 files["examples/embed/script.lua"] = { globals = { "STORE" } }

@@ -94,6 +94,7 @@ help:
 	@echo "valgrind    C tests without a sanitizer       fuzz      each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "torture     the long tests (spec/core/long_*) bug       C tests of a build broken on purpose, BUG=n"
 	@echo "bench       BENCH=\"$(BENCH)\" KEYS=$(KEYS) ROUNDS=$(ROUNDS)"
+	@echo "bench-openresty  in the workers of nginx, against ngx.shared.DICT; KEYS, ROUNDS"
 	@echo "lint        luacheck, clang-format, gcc and clang warnings, layers, exports, rockspec"
 	@echo "test-hosts  the examples in their real hosts, and the rock; HOSTS=\"$(HOSTS)\""
 	@echo "deps        install what is missing (Debian)  install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) LUA_VERSION=$(LUA_VERSION)"

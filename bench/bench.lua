@@ -6,6 +6,8 @@
 
 local clock = require "clock"
 
+local unpack = table.unpack or unpack -- luacheck: ignore 113
+
 local bench = {
   clock = clock,
   keys = tonumber(os.getenv "KEYS") or 1000000,
@@ -15,15 +17,20 @@ local bench = {
   value = ("v"):rep(100),
 }
 
--- Rows go to the terminal for people, and to $BENCH_GOALS for the summary of run.lua.
-function bench.row(what, value, unit, note)
-  local digits = (unit == "ns" or value >= 1000) and "%.0f" or "%.2f"
-  print(("  %-46s %10s %-8s %s"):format(what, digits:format(value), unit, note or ""))
+-- Not print, which is the server's log in nginx.
+local function say(text)
+  io.write(text, "\n")
   io.flush()
 end
 
+-- Rows go to the terminal for people, and to $BENCH_GOALS for the summary of run.lua.
+function bench.row(what, value, unit, note)
+  local digits = (unit == "ns" or value >= 1000) and "%.0f" or "%.2f"
+  say(("  %-46s %10s %-8s %s"):format(what, digits:format(value), unit, note or ""))
+end
+
 function bench.title(text)
-  print("\n" .. text)
+  say("\n" .. text)
 end
 
 -- A figure with a goal: met when value <= limit (at_most) or value >= limit (at_least).
@@ -31,7 +38,7 @@ local function goal(what, value, sign, limit, unit)
   local met = sign == "<=" and value <= limit or sign == ">=" and value >= limit
   local line = ("%-58s %9.2f %-6s %s %-7g %s"):format(what, value, unit or "", sign, limit,
     met and "met" or "NOT MET")
-  print("  goal: " .. line)
+  say("  goal: " .. line)
   local path = os.getenv "BENCH_GOALS"
   if path then
     local file = assert(io.open(path, "a"))
@@ -49,9 +56,9 @@ function bench.at_least(what, value, limit, unit)
 end
 
 function bench.median(values)
-  local v = table.move(values, 1, #values, 1, {})
+  local v = { unpack(values) }
   table.sort(v)
-  local middle = (#v + 1) // 2
+  local middle = math.floor((#v + 1) / 2)
   return #v % 2 == 1 and v[middle] or (v[middle] + v[middle + 1]) / 2
 end
 
@@ -74,7 +81,7 @@ function bench.contest(what, entries)
     local list = results[entry[1]]
     medians[entry[1]] = bench.median(list)
     bench.row(what .. ", " .. entry[1], medians[entry[1]], "ns",
-      ("%.0f .. %.0f"):format(math.min(table.unpack(list)), math.max(table.unpack(list))))
+      ("%.0f .. %.0f"):format(math.min(unpack(list)), math.max(unpack(list))))
   end
   return medians
 end
@@ -131,7 +138,7 @@ function bench.fill(ns, count, opts, start)
 end
 
 function bench.percentiles(what, hist)
-  print(("  %-30s p50 %7.0f  p99 %8.0f  p99.9 %9.0f  p99.99 %9.0f  max %10.0f ns"):format(what,
+  say(("  %-30s p50 %7.0f  p99 %8.0f  p99.9 %9.0f  p99.99 %9.0f  max %10.0f ns"):format(what,
     hist:p(.5), hist:p(.99), hist:p(.999), hist:p(.9999), hist:max()))
 end
 

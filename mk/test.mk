@@ -19,7 +19,8 @@ test-build: all $(foreach lua,$(LUAS),build/test/$(lua)/kv/core.so) $(TESTS:%=bu
 
 # Each host of examples/ for real, and the rock; HOSTS="embed love" for some.
 test-hosts: deps-hosts
-	@$(MAKE) --no-print-directory -s -j$(JOBS) all build/luajit/libkv.a build/lua5.4/libkv.a
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all build/luajit/libkv.a build/lua5.4/libkv.a \
+	  build/bench/slow_sync.so
 	@JOBS=$(JOBS) sh spec/run.sh $(HOSTS:%=host-%)
 
 check: deps-all

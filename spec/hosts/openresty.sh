@@ -15,8 +15,8 @@ mkdir -p "$prefix/logs" "$prefix/tmp" "$KV_DIR"
 [ "$(id -u)" != 0 ] || { chmod 755 "$work" && chown nobody: "$KV_DIR"; }
 cp -r examples/openresty/lua "$prefix/lua"
 
-start() { # WORKERS
-    sed -e "s/127.0.0.1:8088/127.0.0.1:$port/" -e "s/^worker_processes .*/worker_processes $1;/" \
+start() { # WORKERS [SED SCRIPT]
+    sed -e "${2:-}" -e "/^        listen /a include $root/spec/hosts/openresty.conf;" -e "s/127.0.0.1:8088/127.0.0.1:$port/" -e "s/^worker_processes .*/worker_processes $1;/" \
         examples/openresty/nginx.conf >"$prefix/nginx.conf"
     "$(command -v nginx)" -p "$prefix" -c nginx.conf -e logs/error.log
     wait_for "$port"
@@ -39,7 +39,7 @@ get() { curl -s "$url$1"; }
 ask() { seq "$2" | xargs -P 4 -I {} curl -s -o /dev/null -w '%{http_code}\n' "$url$1" | grep -c '^200$' || :; }
 # under load: requests that wrk counted, those that failed
 # A worker that leaves closes connections that are kept alive, in every nginx: a new one each time.
-load() { wrk -t 2 -c 16 -d "$1" -H 'Connection: close' "$url$2" >"$work/wrk" 2>&1; }
+load() { wrk -t 2 -c 16 -d "$1" -H 'Connection: close' ${3:-} "$url$2" >"$work/wrk" 2>&1; }
 requests() { awk '/ requests in /{ print $1 }' "$work/wrk"; }
 failed() { awk '/Non-2xx/{ n += $NF } /Socket errors/{ gsub(",", ""); n += $4 + $6 + $8 + $10 } END { print n + 0 }' "$work/wrk"; }
 count() { lua5.4 -e 'package.path, package.cpath = os.getenv "LUA_PATH", "'"$root"'/build/lua5.4/?.so"
@@ -133,6 +133,38 @@ last=$(get "/count?name=stays")
 stop
 start 2
 check 'a full stop and start' same "$(get "/count?name=stays")" $((last + 1))
+stop
+
+# A server that has kv loaded, and the store opened, by its first request.
+start 2 '/init_.*by_lua_block/,/^    }/d'
+check 'loaded in a request' same "$(get "/count?name=late"; get "/count?name=late")" "$(printf '1\n2')"
+check 'light threads share a handle' same "$(get /threads)" 8
+check 'a value from a cosocket' same "$(get /piped | md5sum)" \
+    "$(lua5.4 -e 'for i = 1, 20 do io.write(("%d"):format(i % 10):rep(500)) end' | md5sum)"
+stop
+
+# On a disk that takes 0.4 s to sync one worker answers all the same, also while answers wait for the
+# disk; only a sync of its own stops it.
+slowest() { awk '/Latency /{ print $4 }' "$work/wrk" | awk '/us$/{ print 0 } /ms$/{ print int($1) } /[0-9]s$/{ print int($1 * 1000) }'; }
+nine_of_ten() { awk '/ 90% /{ print $2 }' "$work/wrk" | awk '/us$/{ print 0 } /ms$/{ print int($1) } /[0-9]s$/{ print int($1 * 1000) }'; }
+export LD_PRELOAD="$root/build/bench/slow_sync.so" SYNC_MS=400
+start 1
+unset LD_PRELOAD
+load 4s "/count?name=slow" --latency &
+loader=$!
+began=$(date +%s%N)
+check 'on the disk' same "$(get "/durable?name=written")" 1
+took=$((($(date +%s%N) - began) / 1000000))
+wait $loader
+check "it waited for the disk ($took ms)" test $took -ge 400
+check "nobody else did ($(nine_of_ten) ms)" test "$(nine_of_ten)" -lt 200
+check 'a slow disk: nothing failed' same "$(failed)" 0
+load 2s "/count?name=slow" &
+loader=$!
+sleep 0.5
+check 'a sync' same "$(get /sync)" synced
+wait $loader
+check "of its own stops the worker ($(slowest) ms)" test "$(slowest)" -ge 300
 stop
 check 'nothing in the log' sh -c '! grep -E "\[(alert|crit|emerg|error)\]" "$0" | grep -v "exited on signal 9" | grep .' "$prefix/logs/error.log"
 finish
