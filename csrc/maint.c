@@ -191,14 +191,14 @@ static uint64_t nodes_wanted(kv_db *s, int space, uint64_t writes, uint64_t byte
     }
 }
 
-static int grow(kv_db *s, uint32_t need, uint64_t writes, uint64_t bytes)
+static int grow(kv_db *s, uint32_t need, uint64_t writes, uint64_t bytes, int plenty)
 {
     int space, e = KV_OK;
     uint64_t want;
 
     for (space = 0; e == KV_OK && space < KV_SPACES; space++)
         if (need & 1u << space) {
-            want = nodes_wanted(s, space, writes, bytes, 1);
+            want = nodes_wanted(s, space, writes, bytes, plenty);
             if (space == KV_NAMES || kv_region_room(&s->region, space) < want)
                 e = kv_region_grow(&s->region, space, want);
             if (e == KV_EFULL)
@@ -224,7 +224,7 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns)
     }
     if (kv_likely(need == 0 && !kv_hash_wants_room(&s->region)))
         return KV_OK;
-    return grow(s, need, 1, key_len);
+    return grow(s, need, 1, key_len, 1);
 }
 
 /* Frees what the cleaner has passed. The segments' last records were judged when the log ended at
@@ -311,10 +311,13 @@ static int prepare_log(kv_db *s, uint64_t bytes, uint32_t keep)
     return e;
 }
 
-/* The reserves that are not used first, lest on a full disk the index takes the space they need. */
-static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
+/* The reserves that are not used first, lest on a full disk the index takes the space they need.
+ * Nor does it take more than it must where the log is short as well, or the disk was full just now
+ * (scarce): the rest would be the next segment's. */
+static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes, int scarce)
 {
     kv_db *s = h->s;
+    int plenty = !scarce && !(need & (KV_NEED_LOG | KV_NEED_RESERVE));
     int e = lock_maint(s, h->timeout);
 
     if (e != KV_OK)
@@ -322,11 +325,15 @@ static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
     while (e == KV_OK && spares(s) + (writes == 0) < reserve(s))
         e = prepare(s);
     if (e == KV_OK)
-        e = grow(s, need, writes, bytes);
+        e = grow(s, need, writes, bytes, plenty);
     if (e == KV_OK && need & KV_NEED_LOG)
         e = prepare_log(s, bytes, 2);
-    else if (e == KV_OK && need & KV_NEED_RESERVE)
+    else if (e == KV_OK && need & KV_NEED_RESERVE) {
         e = prepare_log(s, 0, 1);
+        /* The helper may have made, meanwhile, what was wanted. */
+        if (e == KV_EFULL && spares(s) >= reserve(s))
+            e = KV_OK;
+    }
     unlock_maint(s);
     return e;
 }
@@ -372,10 +379,10 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
         kv_unlock_durable(s);
     }
     for (tries = 0;; tries++) {
-        e = make(h, need, writes, bytes);
+        e = make(h, need, writes, bytes, tries > 0);
         if (e == KV_EFULL) {
             free_passed(h);
-            e = make(h, need, writes, bytes);
+            e = make(h, need, writes, bytes, 1);
         }
         if (e != KV_EFULL || !worth_cleaning(h->s, need, tries, end))
             return e == KV_MOVED ? KV_OK : e; /* moved: the caller looks again */
@@ -392,7 +399,7 @@ int kv_reclaim(kv *h)
 
     for (;;) {
         free_passed(h);
-        (void)make(h, 0, 1, 0);
+        (void)make(h, 0, 1, 0, 1);
         if (done == 0 || !worth_cleaning(h->s, 0, 0, end) ||
             kv_tick_steps(h, 1u << 16, 1, &done) != KV_OK)
             return something;
@@ -455,6 +462,11 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     while (e == KV_OK && spares(s) < reserve(s))
         e = prepare(s);
     need = e == KV_OK ? runs_low(s) : 0;
+    /* So does the next head, or the index might take its space. */
+    if (need && spares(s) <= reserve(s))
+        e = prepare(s);
+    if (e != KV_OK)
+        need = 0;
     for (i = 0; i < KV_SPACES; i++)
         if (need & 1u << i)
             (void)kv_region_grow(&s->region, (int)i,
