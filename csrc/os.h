@@ -10,6 +10,21 @@
 #ifndef KV_OS_H
 #define KV_OS_H
 
+/* Before anything is included: a compiler for another platform may not even have the headers. No
+ * macro of POSIX tells of robust mutexes; those who lack them are known by name. */
+#if !defined(__LP64__)
+#error                                                                                             \
+    "kv needs a 64-bit platform: offsets are 64-bit words that others see whole; docs/internals.md says what a port needs"
+#elif __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error                                                                                             \
+    "kv needs a little-endian platform: stores are in that byte order; docs/internals.md says what a port needs"
+#elif defined(__APPLE__) || defined(__ANDROID__) || defined(__OpenBSD__) || defined(__UCLIBC__)
+#error                                                                                             \
+    "kv needs robust process-shared mutexes, which this platform lacks; docs/internals.md says what a port needs"
+#elif !defined(__linux__)
+#error "kv needs Linux: OFD locks, fallocate, memfd; docs/internals.md says what a port needs"
+#endif
+
 #include <stdint.h>
 #include <stddef.h>
 #include "kv.h"
@@ -24,11 +39,6 @@
 #endif
 #if defined(__SSE2__) && !defined(KV_TSAN)
 #include <emmintrin.h>
-#endif
-
-#if !defined(__linux__) || !defined(__LP64__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error                                                                                             \
-    "kv needs 64-bit little-endian Linux with robust process-shared mutexes; docs/internals.md says what a port needs"
 #endif
 
 #pragma GCC visibility push(hidden)

@@ -52,6 +52,7 @@ check 'clang-format' clang-format --dry-run -Werror csrc/*.[ch] $(ls bench/*.[ch
 check 'luacheck' luacheck -q --no-color . bin/kv
 check 'layers' sh spec/lint/layers.sh
 check 'symbols' sh spec/lint/symbols.sh
+check 'platforms' env CC="$CC" CLANG="$CLANG" sh spec/lint/platforms.sh
 check 'rockspec' lua5.4 spec/lint/rockspec.lua
 
 # What .editorconfig asks for, as far as grep can see it.
