@@ -19,7 +19,6 @@ KV_STATIC_ASSERT(offsetof(kv_seg_head, crc) == 96, seg_head_crc);
 KV_STATIC_ASSERT(offsetof(kv_seg_head, mark) % 8 == 0, seg_head_mark);
 
 #define PUNCH_BITE (1u << 20)
-#define HUGE       (2u << 20)
 
 /* ---- private buffers ------------------------------------------------------------------ */
 
@@ -113,7 +112,7 @@ static int log2_of(uint64_t size)
  * held. */
 static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
 {
-    int bits = log2_of(size), huge = l->huge && size >= HUGE, e;
+    int bits = log2_of(size), huge = l->huge && size >= KV_SEG_LARGE, e;
     void *p;
     uint32_t i;
 

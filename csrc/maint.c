@@ -16,6 +16,7 @@
 #define CROWD        16    /* syncs after which nobody else is expected any more */
 #define CLEAN_GROUPS 32    /* that the helper cleans between two looks around: 0.1 ms */
 #define CLEAN_ROUNDS 64    /* and how often before it sees to syncs and retirement */
+#define IDLE         1000  /* ms without a write after which small segments are emptied */
 #define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
 
 /* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
@@ -502,14 +503,16 @@ static int64_t until_sync(kv_db *s)
     return (int64_t)kv_load(kv_st(s, KV_ST_SYNCED_AT)) + s->interval - kv_os_monotonic() / 1000000;
 }
 
-/* Until there is enough room or something else to do. 1: there is more to clean. */
-static int clean_for_a_while(kv_db *s)
+/* Until there is enough room or something else to do. 1: there may be more to clean, once there is
+ * a spare to clean into. */
+static int clean_for_a_while(kv_db *s, int small)
 {
+    uint64_t from = kv_load(&s->log.w[KV_LOG_CLEAN]);
     int i;
 
     for (i = 0; i < CLEAN_ROUNDS; i++) {
-        if (!kv_clean_ahead(s, CLEAN_GROUPS))
-            return 0;
+        if (!kv_clean_ahead(s, CLEAN_GROUPS, small))
+            return small && kv_load(&s->log.w[KV_LOG_CLEAN]) != from;
         if (spares(s) < spares_wanted(s) || runs_low(s))
             break;
     }
@@ -521,7 +524,9 @@ static int clean_for_a_while(kv_db *s)
 static void helper(void *arg, kv_thread *t)
 {
     kv_db *s = arg;
-    int64_t wait = s->interval, due;
+    int64_t wait = s->interval, due, now, since = 0;
+    uint64_t rev, seen = 0;
+    int small;
 
     while (kv_thread_wait(t, wait)) {
         wait = 3600000;
@@ -533,7 +538,15 @@ static void helper(void *arg, kv_thread *t)
             due = unsynced(s) ? until_sync(s) : s->interval;
             wait = due > 1 ? due : 1;
         }
-        if (kv_clean_due(s) && clean_for_a_while(s))
+        rev = kv_load(kv_st(s, KV_ST_REV));
+        now = kv_os_monotonic() / 1000000;
+        since = rev == seen ? since : now;
+        seen = rev;
+        small = kv_clean_small(s);
+        if (small && wait > IDLE)
+            wait = IDLE;
+        if (kv_clean_due(s) ? clean_for_a_while(s, 0)
+                            : small && now - since >= IDLE && clean_for_a_while(s, 1))
             wait = 0;
     }
 }
@@ -549,11 +562,12 @@ void kv_helper_start(kv_db *s)
     kv_mutex_unlock(s->mutex);
 }
 
-/* What runs low is looked at once for each page of log. */
+/* What runs low is looked at once for each page of log, and once for each segment whether there are
+ * large ones now. */
 void kv_after_write(kv *h)
 {
     kv_db *s = h->s;
-    uint64_t page;
+    uint64_t page, before;
 
     if (!h->thread)
         return;
@@ -563,10 +577,12 @@ void kv_after_write(kv *h)
             return;
     }
     page = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]) / KV_PAGE;
-    if (kv_likely(page == kv_load_relaxed(&s->page)))
+    before = kv_load_relaxed(&s->page);
+    if (kv_likely(page == before))
         return;
     __atomic_store_n(&s->page, page, __ATOMIC_RELAXED);
-    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s) || kv_clean_due(s))
+    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s) || kv_clean_due(s) ||
+        (kv_pos_id((page ^ before) * KV_PAGE) && kv_clean_small(s)))
         kv_thread_wake(s->thread);
 }
 

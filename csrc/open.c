@@ -235,7 +235,7 @@ static void settle(kv *h, kv_db *s, int sync)
     snprintf(h->report, sizeof h->report, "%s", s->report);
     /* A sync writes the whole of a large page for one record. */
     if (sync == KV_SYNC_ALWAYS)
-        s->log.huge = 0;
+        __atomic_store_n(&s->log.huge, 0, __ATOMIC_RELAXED);
     if (sync == KV_SYNC_INTERVAL && !s->readonly && !kv_dir_in_memory(s->dir))
         __atomic_store_n(&s->wants_sync, 1, __ATOMIC_SEQ_CST);
     /* What somebody left who was killed, nobody else may be there to sync. */

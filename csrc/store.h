@@ -331,10 +331,12 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now);
  * head, needed or not. */
 int kv_tick_steps(kv *h, uint64_t max, int all, uint64_t *done);
 uint64_t kv_log_goal(kv_db *s); /* bytes of log above which writers clean */
-/* Whether the helper thread should clean, and its share of that: up to `groups` short holds of the
+/* Whether the helper thread should clean, for space or (small), while nobody writes, to have what
+ * lies in small segments in large ones; and its share of that: up to `groups` short holds of the
  * writer lock. 1: there is more to do. */
 int kv_clean_due(kv_db *s);
-int kv_clean_ahead(kv_db *s, int groups);
+int kv_clean_small(kv_db *s);
+int kv_clean_ahead(kv_db *s, int groups, int small);
 /* Takes the large values of a dropped namespace out, in short holds of the lock: the cleaner, which
  * takes out the rest, may never get to them in a log that hardly grows. */
 int kv_clean_dropped(kv *h, uint32_t ns);

@@ -890,6 +890,48 @@ static void cleaning(const char *path, int thread)
     }
 }
 
+/* A store that has grown large leaves the small segments it began with, while nobody writes. */
+static void large_pages(int thread)
+{
+    enum { SIZE = 12000, KEYS = 67 * 1024 * 1024 / SIZE };
+    kv_options o;
+    kv_record r;
+    char key[16];
+    int i, tries, bad = 0;
+    uint64_t id;
+    kv_ns *ns;
+    kv *h;
+
+    kv_options_init(&o);
+    o.thread = thread;
+    h = open_at(":memory:", &o);
+    ns = space_of(h, "l");
+    for (i = 0; i < KEYS; i++) {
+        kv_value v = bytes(model_noise + i, SIZE);
+
+        bad += kv_put(ns, key, (size_t)snprintf(key, sizeof key, "%d", i), &v, NULL, NULL, NULL);
+    }
+    CHECK(bad == 0 && kv_segment_size(h->s) >= KV_SEG_LARGE && kv_clean_small(h->s));
+    for (tries = 0; tries < 1000 && kv_clean_small(h->s); tries++) {
+        if (!thread) {
+            (void)kv_clean_ahead(h->s, 100, 1);
+            CHECK(kv_maintain(h->s, 1000, 1) == KV_OK);
+        } else {
+            kv_os_sleep(10);
+        }
+    }
+    CHECK(!kv_clean_small(h->s));
+    for (id = kv_load(&h->s->log.w[KV_LOG_OLDEST]);
+         !thread && id <= kv_load(&h->s->log.w[KV_LOG_SPARES]); id++)
+        CHECK(kv_log_size_of(&h->s->log, (uint32_t)id) >= KV_SEG_LARGE);
+    for (i = 0; i < KEYS; i++)
+        bad += kv_get(ns, key, (size_t)snprintf(key, sizeof key, "%d", i), &r) != KV_OK ||
+               r.value.len != SIZE || memcmp(r.value.data, model_noise + i, SIZE) != 0;
+    CHECK(bad == 0 && stats_of(h).keys == KEYS && sound(h));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 static long mappings(void)
 {
     FILE *f = fopen("/proc/self/maps", "r");
@@ -1958,6 +2000,10 @@ int main(void)
     cleaning(":memory:", 0);
     cleaning(at("clean"), 0);
     cleaning(at("clean-thread"), 1);
+    if (!getenv("KV_SHORT")) {
+        large_pages(0);
+        large_pages(1);
+    }
     leaving_nothing(":memory:");
     leaving_nothing(at("again"));
     done("cleaning");
