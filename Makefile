@@ -35,7 +35,6 @@ CORE      := $(CORE_SRC:csrc/%.c=%)
 BIND      := $(BIND_SRC:csrc/%.c=%)
 TESTS     := $(patsubst spec/core/%.c,%,$(wildcard spec/core/test_*.c))
 THREADED  := $(filter test_thread%,$(TESTS))
-LONG      := $(patsubst spec/core/%.c,%,$(wildcard spec/core/long_*.c))
 FUZZERS   := $(patsubst spec/core/%.c,%,$(wildcard spec/core/fuzz_*.c))
 UTILS     := $(patsubst spec/core/%.c,%,$(wildcard spec/core/util*.c))
 
@@ -92,7 +91,7 @@ help:
 	@echo "check       lint, test, asan, tsan, valgrind, fuzz"
 	@echo "asan        the specs on an ASan build        tsan      C tests of threads under TSan"
 	@echo "valgrind    C tests without a sanitizer       fuzz      each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
-	@echo "torture     the long tests (spec/core/long_*) bug       C tests of a build broken on purpose, BUG=n"
+	@echo "torture     the same tests with KV_LONG=1      bug       C tests of a build broken on purpose, BUG=n"
 	@echo "bench       BENCH=\"$(BENCH)\" KEYS=$(KEYS) ROUNDS=$(ROUNDS)"
 	@echo "bench-openresty  in the workers of nginx, against ngx.shared.DICT; KEYS, ROUNDS"
 	@echo "lint        luacheck, clang-format, gcc and clang warnings, layers, exports, rockspec"

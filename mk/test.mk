@@ -1,7 +1,7 @@
 # Tests, sanitizers, fuzzing and lint.
 #
-# In spec/core: test_*.c run in `make test`, test_thread*.c also under TSan, long_*.c in `make
-# torture`, fuzz_*.c are libFuzzer targets, util*.c is linked into all of them.
+# In spec/core: test_*.c run in `make test`, test_thread*.c also under TSan, fuzz_*.c are libFuzzer
+# targets, util*.c is linked into all of them.
 
 FUZZ_SECONDS ?= 60
 asan_env := ASAN_OPTIONS=detect_leaks=1:abort_on_error=1:detect_stack_use_after_return=1 \
@@ -67,8 +67,7 @@ fuzz: deps-all
 	  $$(test -d spec/core/corpus/$$f && echo spec/core/corpus/$$f) || exit 1; done
 
 torture: deps-test
-	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(LONG:%=build/asan/bin/%) $(TESTS:%=build/asan/bin/%)
-	@for t in $(LONG); do echo "torture $$t"; $(asan_env) build/asan/bin/$$t || exit 1; done
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(TESTS:%=build/asan/bin/%)
 	KV_LONG=1 JOBS=$(JOBS) $(asan_env) sh spec/run.sh $(TEST_JOBS)
 
 # The C programs and a module with error number BUG built in: build/bug<n>/bin/*, and

@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -71,6 +72,9 @@ static inline void state_begin(const char *name)
     int i;
 
     image_start(name);
+    /* The table of each log that is opened is large and hardly used: fresh pages, not cleared ones.
+     */
+    mallopt(M_MMAP_THRESHOLD, 1 << 18);
     where[0] = given ? given : "/dev/shm";
     where[1] = "/dev/shm";
     where[2] = "/tmp";
