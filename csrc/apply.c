@@ -228,7 +228,7 @@ static void count(kv_db *s, uint32_t ns, const kv_rec *was, const kv_rec *is)
 
 static void done_to(kv_db *s, const kv_rec *r, uint64_t next)
 {
-    if (r->rev > *kv_st(s, KV_ST_REV))
+    if (r->rev > *kv_st(s, KV_ST_REV) && !KV_IS_BUG(46))
         set_head(s, kv_st(s, KV_ST_REV), r->rev);
     set_head(s, kv_st(s, KV_ST_APPLIED), next);
 }
@@ -254,9 +254,11 @@ static int apply_put(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint6
         e = arm(s, f, r);
     if (e != KV_OK)
         return e;
+    if (KV_IS_BUG(31) && (e = swing(s, f, pos)) != KV_OK)
+        return e;
     count(s, r->ns, f->there ? &f->rec : NULL, r);
     done_to(s, r, next);
-    return swing(s, f, pos);
+    return KV_IS_BUG(31) ? KV_OK : swing(s, f, pos);
 }
 
 static int apply_delete(kv_db *s, kv_found *f, const kv_rec *r, uint64_t next)
@@ -483,7 +485,7 @@ static int redo(kv_db *s)
  * may have used what was made since this process last mapped anything. */
 int kv_recover(kv_db *s)
 {
-    int e = kv_region_follow(&s->region);
+    int e = KV_IS_BUG(51) ? KV_OK : kv_region_follow(&s->region);
 
     if (e == KV_OK)
         e = kv_log_follow(&s->log);
@@ -505,7 +507,8 @@ static inline int unfinished(kv_db *s)
 {
     uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]);
 
-    return kv_unlikely(kv_load_relaxed(&s->region.head->journal.count) != 0 ||
+    return kv_unlikely((kv_load_relaxed(&s->region.head->journal.count) |
+                        kv_load_relaxed(&s->region.head->journal.visible_addr)) != 0 ||
                        kv_load_relaxed(kv_st(s, KV_ST_APPLIED)) != tail ||
                        kv_load_relaxed(&s->log.w[KV_LOG_CLAIM]) != tail);
 }
@@ -579,7 +582,7 @@ int kv_lock_writer(kv *h)
         e = kv_lock_take(&s->locks->writer, h->timeout);
         if (kv_unlikely(e != KV_OK && e != KV_LOCK_DIED))
             return e == KV_EBUSY ? fail_busy(h) : e;
-        if (kv_unlikely(e != KV_OK || kv_superseded(s) || unfinished(s) ||
+        if (kv_unlikely(e != KV_OK || (kv_superseded(s) && !KV_IS_BUG(40)) || unfinished(s) ||
                         kv_region_behind(&s->region) || kv_log_behind(&s->log) ||
                         kv_load_relaxed(kv_st(s, KV_ST_CORRUPT)) != 0))
             e = lock_slowly(h, e == KV_LOCK_DIED);

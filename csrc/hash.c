@@ -378,7 +378,9 @@ static void empty_out(kv_region *r, const node *home, const node *prev, const no
         kv_txn_set(r, hole->at, &hole->w[j], from->w[i]);
     }
     if (prev->w == home->w) {
-        kv_txn_set_low(r, home->at, version, grown(*version, next)); /* (2), (3), (4) in one */
+        /* (2), (3), (4) in one */
+        kv_txn_set_low(r, home->at, version,
+                       KV_IS_BUG(56) ? relinked(*version, next) : grown(*version, next));
     } else {
         kv_txn_set_low(r, home->at, version, grown(*version, low(*version)));
         kv_txn_set_low(r, prev->at, &prev->w[CONTROL], relinked(prev->w[CONTROL], next));
@@ -500,6 +502,8 @@ static int split(kv_region *r, uint64_t count)
     set_head(r, KV_HASH_PENDING, (uint64_t)old + 1);
     if (extra)
         set_head(r, KV_HASH_OVERFLOWS, h[KV_HASH_OVERFLOWS] + extra);
+    if (KV_IS_BUG(55))
+        drop_moved(r, old, count + 1);
     kv_txn_visible(r, kv_head_place(r), &h[KV_HASH_COUNT], count + 1);
     kv_txn_end(r);
     return clean_surveyed(r, old, count + 1, KV_HASH_PENDING, buckets, moved);

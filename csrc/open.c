@@ -197,7 +197,8 @@ static kv_db *registered(const uint64_t id[2], int readonly)
     for (s = registry; s != NULL; s = s->next)
         if (s->identity[0] == id[0] && s->identity[1] == id[1] && !kv_guard_forked(&s->guard) &&
             !kv_superseded(s) && !kv_load(&s->log.w[KV_LOG_BROKEN]) &&
-            kv_dir_usable(s->dir) == KV_OK && (!s->readonly || (readonly && found == NULL)))
+            !kv_load(kv_st(s, KV_ST_CORRUPT)) && kv_dir_usable(s->dir) == KV_OK &&
+            (!s->readonly || (readonly && found == NULL)))
             found = s;
     return found;
 }

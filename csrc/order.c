@@ -137,6 +137,8 @@ static void take_queue(op *o)
     o->used = r->head->used[KV_NODES];
     o->rest = o->used / 8 < FREE_MIN ? FREE_MIN : o->used / 8 > FREE_MAX ? FREE_MAX : o->used / 8;
     kept = freed_before(r) + 1; /* one always stays: head and tail then change on their own */
+    if (KV_IS_BUG(32))
+        kept = o->rest = 0;
     o->may_take = o->count > kept ? o->count - kept : 0;
 }
 
@@ -177,7 +179,7 @@ static int write_node(op *o, const uint64_t *buf, int size, uint64_t *word)
     }
     /* Whoever still reads the node's former content must find the generation grown as soon as a
      * byte of it has changed. */
-    generation = (node[0] + 1) & 0xffffffff;
+    generation = (node[0] + !KV_IS_BUG(33)) & 0xffffffff;
     kv_store(&node[0], generation);
     kv_fence_release();
     put_words(node + 2, buf + 2, (size_t)(size + 7) / 8 - 2);

@@ -148,7 +148,8 @@ int kv_lock_take(kv_lock *l, int64_t timeout_ms)
 
 void kv_lock_consistent(kv_lock *l)
 {
-    pthread_mutex_consistent(mutex_of(l));
+    if (!KV_IS_BUG(49))
+        pthread_mutex_consistent(mutex_of(l));
 }
 
 void kv_lock_release(kv_lock *l)
@@ -249,7 +250,8 @@ int kv_guard_init(kv_guard *g)
     KV_CALL(e, kv_seam("mmap", ""), (page = mmap(NULL, KV_PAGE, prot, flags, -1, 0)) == MAP_FAILED);
     if (e != 0)
         return kv_fail_errno(e, "map a page", "");
-    if (kv_seam("wipeonfork", "") != 0 || madvise(page, KV_PAGE, MADV_WIPEONFORK) != 0) {
+    if (!KV_IS_BUG(45) &&
+        (kv_seam("wipeonfork", "") != 0 || madvise(page, KV_PAGE, MADV_WIPEONFORK) != 0)) {
         e = guards_add(page);
         if (e != 0) {
             munmap(page, KV_PAGE);

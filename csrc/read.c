@@ -321,7 +321,8 @@ int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out)
 
 int kv_peek_held(const kv_ns *ns)
 {
-    return kv_still(ns->h->s, ns->peeked) || KV_IS_BUG(30);
+    return kv_still(ns->h->s, ns->peeked) || KV_IS_BUG(30) ||
+           (KV_IS_BUG(52) && kv_log_still(&ns->h->s->log, ns->peeked));
 }
 
 int kv_exists(kv_ns *ns, const char *key, size_t len)

@@ -312,7 +312,7 @@ static int examine(kv_region *r)
     int s, rc;
 
     r->grown = kv_load(&r->head->grown); /* before what has grown: it may be less, never more */
-    if (kv_load(&r->head->magic) != MAGIC || r->head->format != format_hash())
+    if ((kv_load(&r->head->magic) != MAGIC || r->head->format != format_hash()) && !KV_IS_BUG(38))
         return kv_fail(KV_ECORRUPT, "%s/%s: not an index of this version", kv_dir_path(r->dir),
                        r->name);
     for (s = 0; s < KV_SPACES; s++) {
@@ -590,7 +590,7 @@ int kv_txn_undo(kv_region *r, int *undone)
         uint64_t *word = resolve(r, e->addr);
         uint64_t old = e->old;
 
-        if (e->addr & 1)
+        if (e->addr & 1 && !KV_IS_BUG(34))
             old = ((*word >> 32) + 1) << 32 | (old & 0xffffffff);
         kv_store(word, old);
         kv_store(&r->head->journal.count, i);

@@ -276,7 +276,7 @@ static inline uint64_t kv_blobs_dead(kv_db *s)
 {
     const uint64_t *w = s->region.head->blobs;
 
-    return kv_load_relaxed(&w[KV_BLOBS_ADDED]) - kv_load_relaxed(&w[KV_BLOBS_REMOVED]);
+    return kv_load(&w[KV_BLOBS_ADDED]) - kv_load(&w[KV_BLOBS_REMOVED]);
 }
 static inline uint32_t kv_blobs_short(kv_db *s, uint64_t more)
 {

@@ -2,6 +2,9 @@
 # The tests of the tests: builds broken on purpose (KV_IS_BUG(n) in the core), each of which the
 # named test must catch.   spec/core/bugs.sh [n...]
 #
+# Without numbers: those not marked with +, and with KV_LONG=1 all. The second half of the list is
+# about several processes and threads on one store.
+#
 # Only the file that holds error n is compiled for it (all of the core when that is a header); the
 # rest is the test build's. The tests run
 # with small doses, and first without any error: what fails then proves nothing. An error that is
@@ -14,7 +17,7 @@ MAKE=${MAKE:-make}
 flags="-std=c99 -fPIC -pthread -Icsrc -O1 -DKV_TEST"
 dir=build/bugs
 
-# number, test, what is wrong
+# number, test, +: only with KV_LONG=1, what is wrong
 list() {
     cat <<'END'
 1  test_crash     no redo of what the tail has passed
@@ -37,7 +40,29 @@ list() {
 18 test_crash     what a dead writer claimed is not zeroed
 19 test_powercut  segments are freed before meta says so
 20 test_powercut  a large value is not synced before it is referred to
+21 test_full      a delete may take the cleaner's reserve
 30 test_read      bytes that were shown count although their segment went
+31 test_crash     the visible word is not the last one to be stored
+32 test_order +   a node is used again in the transaction that freed it, or at once
+33 test_order     a node that is used again keeps its generation
+34 test_region +   an undo takes a version back as well
+35 test_share_index + a record's segment is not asked for its id again after the copy
+36 test_share +   locks are made anew on the same boot
+37 test_log + the oldest segment's id is stored after the segment is zeroed
+38 test_region +  an index is attached to whatever its magic and format words
+39 test_share_index + locks of another boot are believed
+40 test_share_index + a writer who waited does not notice that the index was replaced
+41 test_share +   openers do not take turns
+43 test_share_index a sync counts for what was written while it ran
+45 test_share     a forked child goes on with its parent's store
+46 test_share +   a write leaves the store's revision as it is
+48 test_share +   a reader maps the shared page for writing
+49 test_share +   a lock whose owner died is not made consistent
+51 test_share     who recovers has not mapped what the dead one used
+52 test_share_index + bytes that were shown count although the index was replaced
+53 test_share_index + segments that somebody holds are zeroed
+55 test_thread_hash + a split clears the old places before the new bucket counts
+56 test_hash + an emptied bucket leaves its chain without a new version
 END
 }
 
@@ -69,7 +94,8 @@ run() { # seed, binary
     SEED=$1 timeout -k 1 $limit "$2" >$dir/log 2>&1 </dev/null
 }
 
-wanted=${*:-$(list | awk '{ print $1 }')}
+wanted=${*:-$(list | awk -v all="${KV_LONG:-}" 'all || $3 != "+" { print $1 }')}
+unset KV_LONG
 mkdir -p $dir
 tests=$(for n in $wanted; do list | awk -v n="$n" '$1 == n { print $2 }'; done | sort -u)
 $MAKE --no-print-directory -s $(for t in $tests; do echo build/test/bin/"$t"; done) || exit 1
@@ -86,7 +112,7 @@ done
 checks=0
 for n in $wanted; do
     test=$(list | awk -v n="$n" '$1 == n { print $2 }')
-    what=$(list | awk -v n="$n" '$1 == n { $1 = $2 = ""; sub(/^ */, ""); print }')
+    what=$(list | awk -v n="$n" '$1 == n { $1 = $2 = ""; sub(/^[ +]*/, ""); print }')
     if [ -z "$test" ] || ! binary "$n" "$test"; then
         echo "error $n cannot be built"
         failed=1

@@ -146,7 +146,7 @@ static inline pid_t begin(void (*body)(void *), void *arg)
         alarm(240);
         check_failures = 0;
         body(arg);
-        _exit(check_failures ? 1 : 0); /* the parent's leaks are not the child's */
+        check_exit(check_failures ? 1 : 0); /* the parent's leaks are not the child's */
     }
     CHECK(child > 0);
     return child;

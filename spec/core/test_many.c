@@ -181,8 +181,14 @@ static int read_one(kv_ns *ns, int worker, int key)
 
     to = load(&s->begun);
     __atomic_add_fetch(&all->reads, 1, __ATOMIC_RELAXED);
+    if (rc == KV_ENOTFOUND && !gone_between(key, from, to)) {
+        /* Whether that lasts tells who was wrong: this reader, or a writer. */
+        rc = kv_get_value(ns, name, key_of(worker, key, name), &v);
+        return fail("not found", worker, key, rc == KV_OK ? version_of(&v, worker, key) : 0, from,
+                    to);
+    }
     if (rc == KV_ENOTFOUND)
-        return gone_between(key, from, to) || fail("not found", worker, key, 0, from, to);
+        return 1;
     if (rc != KV_OK)
         return fail("get", worker, key, (uint64_t)-rc, from, to);
     version = version_of(&v, worker, key);
@@ -654,8 +660,8 @@ int main(void)
     for (; good && kills < (uint64_t)most; rounds++)
         good = one_round();
     good = kill_all() && good;
-    if (good)
-        good = CHECK(all->failed == 0) && verify();
+    if (!verify() || !CHECK(all->failed == 0))
+        good = 0;
     if (good || !getenv("KEEP"))
         state_clear();
     seconds = (double)(kv_os_monotonic() - began) / 1e9;

@@ -416,6 +416,51 @@ static void without_permission(void)
 
 /* ---- opening and closing ---------------------------------------------------------------- */
 
+/* How many mappings of files below `path` this process may write to. */
+static int writable_mappings(const char *path)
+{
+    char line[600];
+    FILE *f = fopen("/proc/self/maps", "r");
+    char rights[8];
+    int n = 0;
+
+    while (f && fgets(line, sizeof line, f))
+        if (strstr(line, path) && sscanf(line, "%*s %7s", rights) == 1)
+            n += rights[1] == 'w';
+    if (f)
+        fclose(f);
+    return n;
+}
+
+static void reads_and_maps(void *arg)
+{
+    kv *h;
+    kv_ns *ns;
+
+    options.readonly = 1;
+    h = open_store(arg);
+    ns = space(h);
+    CHECK(is(ns, "k", "1") && put(ns, "k", "2") == KV_EREADONLY && !h->s->apart);
+    CHECK(writable_mappings(arg) == 0);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+/* What reads only cannot even by mistake change what others use. */
+static void mapped_for_reading(void)
+{
+    const char *path = at("mapped");
+    kv *h = open_store(path);
+    kv_ns *ns = space(h);
+
+    CHECK(put(ns, "k", "1") == KV_OK && writable_mappings(path) > 2);
+    kv_ns_close(ns);
+    kv_close(h);
+    CHECK(writable_mappings(path) == 0);
+    reads_and_maps((void *)(uintptr_t)path);
+    options.readonly = 0;
+}
+
 static void comes_and_goes(void *arg)
 {
     kv_value by = {0}, sum;
@@ -559,6 +604,7 @@ int main(void)
     stopped();
     replaced();
     without_permission();
+    mapped_for_reading();
     coming_and_going();
     dying_openers();
     remove_tree(root);

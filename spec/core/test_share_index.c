@@ -65,6 +65,16 @@ static void superseding(void)
     set_flag(1, 1);
     CHECK(ends_well(child));
     CHECK(count_files(path, "index.") == 1 && sound(h) && sound(reader));
+    /* The same where a handle of this process is what opens it anew. */
+    kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
+    CHECK(put(ns, "k", "x") == KV_ECORRUPT);
+    kv_ns_close(other);
+    kv_close(second);
+    second = open_store(path);
+    other = space(second);
+    CHECK(stats_of(second).replayed > 0 && put(other, "k", "4") == KV_OK);
+    CHECK(is(ns, "k", "4") && is(third, "k", "4") && put(ns, "k", "5") == KV_OK);
+    CHECK(h->s == second->s && sound(h));
     free(it);
     kv_ns_close(other);
     kv_close(second);
@@ -80,11 +90,24 @@ static void waits_and_writes(void *arg)
     kv *h = open_store(arg);
     kv_ns *ns = space(h);
 
+    CHECK(put(ns, "first", "1") == KV_OK); /* has mapped all there is */
     set_flag(0, 1);
+    await(2, 1);
     CHECK(put(ns, "waited", "1") == KV_OK && is(ns, "k", "1"));
     CHECK(h->s->generation == flag(1));
     kv_ns_close(ns);
     kv_close(h);
+}
+
+/* Until somebody waits for the lock: the C library notes that in the first word of a mutex. */
+static void await_waiter(kv_lock *lock)
+{
+    const uint32_t waiters = 0x80000000;
+    int i;
+
+    for (i = 0;
+         i < 2000 && !(__atomic_load_n((uint32_t *)(void *)lock, __ATOMIC_SEQ_CST) & waiters); i++)
+        kv_os_sleep(1);
 }
 
 static void superseded_while_waiting(void)
@@ -98,10 +121,12 @@ static void superseded_while_waiting(void)
 
     clear_flags();
     set_flag(1, n + 1);
-    CHECK(put(ns, "k", "1") == KV_OK && kv_lock_writer(h) == KV_OK);
+    CHECK(put(ns, "k", "1") == KV_OK);
     child = begin(waits_and_writes, (void *)(uintptr_t)path);
     await(0, 1);
-    kv_os_sleep(50);
+    CHECK(kv_lock_writer(h) == KV_OK);
+    set_flag(2, 1);
+    await_waiter(&h->s->locks->writer);
     /* What a rebuild does, with the lock held throughout. */
     snprintf(command, sizeof command, "cp '%s/index.%u' '%s/index.%u'", path, (unsigned)n, path,
              (unsigned)n + 1);
@@ -116,7 +141,7 @@ static void superseded_while_waiting(void)
 
 /* A reader is stopped in the middle of a call: the index is replaced, and what it was about to read
  * goes. Flags that count: 4, it is to be made ready for that; 1, it is; 0, it is to be done; 3, it
- * was. Flag 2: that is all. */
+ * was. Flag 2: that is all; 5: the index stays. */
 static char filler[9000];
 
 static void replaces_and_retires(void *arg)
@@ -135,14 +160,17 @@ static void replaces_and_retires(void *arg)
         last = kv_pos_id(kv_load(&h->s->log.w[KV_LOG_TAIL]));
         set_flag(1, turn + 1);
         await(0, turn + 1);
-        CHECK(kv_lock_writer(h) == KV_OK);
-        kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
-        kv_unlock_writer(h);
-        kv_ns_close(ns);
-        kv_close(h);
-        h = open_store(arg);
-        ns = space(h);
-        CHECK(stats_of(h).replayed > 0 && put(ns, "late", "late") == KV_OK);
+        if (!flag(5)) {
+            CHECK(kv_lock_writer(h) == KV_OK);
+            kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
+            kv_unlock_writer(h);
+            kv_ns_close(ns);
+            kv_close(h);
+            h = open_store(arg);
+            ns = space(h);
+            CHECK(stats_of(h).replayed > 0);
+        }
+        CHECK(put(ns, "late", "late") == KV_OK);
         while (kv_load(&h->s->log.w[KV_LOG_FREED]) <= last)
             CHECK(put(ns, "filler", filler) == KV_OK && kv_sync(h) == KV_OK &&
                   kv_tick(h, 1000, &done) == KV_OK);
@@ -226,6 +254,11 @@ static void superseded_in_a_call(void)
     CHECK(is(again, "late", "late") && is(again, "k", "1"));
     kv_ns_close(again);
     kv_close(copy);
+    /* The same where the index stays: a segment goes when its file is open already. */
+    set_flag(5, 1);
+    stop_before("mmap", "log.");
+    CHECK(is(ns, "late", "late") && stop_at == NULL);
+    set_flag(5, 0);
     /* What lies in the store's own memory is no longer what was seen. */
     stop_before(NULL, NULL);
     CHECK(is(ns, "late", "early") && is(ns, "late", "early"));
@@ -671,6 +704,63 @@ static void syncing_for_others(void)
     options.interval = 1000;
 }
 
+/* A sync is good for what was there when it began, and for nothing that came meanwhile. */
+static void writes_meanwhile(void *arg)
+{
+    kv *h = open_store(arg);
+    kv_ns *ns = space(h);
+
+    set_flag(2, 1);
+    await(0, 1);
+    CHECK(put(ns, "late", "1") == KV_OK);
+    set_flag(1, 1);
+    await(0, 2);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+static int while_syncing(const char *call, const char *what)
+{
+    (void)what;
+    if (strcmp(call, "fdatasync") == 0 && flag(0) == 0) {
+        set_flag(0, 1);
+        await(1, 1);
+    }
+    return 0;
+}
+
+static void writing_while_syncing(void)
+{
+    const char *path = at("meanwhile");
+    uint64_t *w, tail;
+    kv *h;
+    kv_ns *ns;
+    pid_t child;
+
+    clear_flags();
+    options.thread = 0;
+    options.sync = KV_SYNC_NONE;
+    h = open_store(path);
+    ns = space(h);
+    w = h->s->log.w;
+    CHECK(put(ns, "k", "1") == KV_OK);
+    tail = kv_load(&w[KV_LOG_TAIL]);
+    child = begin(writes_meanwhile, (void *)(uintptr_t)path);
+    await(2, 1);
+    kv_test_syscall = while_syncing;
+    CHECK(kv_sync(h) == KV_OK && flag(1) == 1);
+    kv_test_syscall = NULL;
+    CHECK(kv_load(&w[KV_LOG_SYNCED]) == tail && kv_load(&w[KV_LOG_TAIL]) > tail);
+    CHECK(stats_of(h).synced_rev == -1);
+    CHECK(kv_sync(h) == KV_OK && kv_load(&w[KV_LOG_SYNCED]) == kv_load(&w[KV_LOG_TAIL]));
+    set_flag(0, 2);
+    CHECK(ends_well(child) && is(ns, "late", "1"));
+    options.thread = 1;
+    options.sync = KV_SYNC_INTERVAL;
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 int main(void)
 {
     if (!share_begin())
@@ -687,6 +777,7 @@ int main(void)
     moments();
     holding();
     syncing_for_others();
+    writing_while_syncing();
     remove_tree(root);
     return check_done("test_share_index");
 }

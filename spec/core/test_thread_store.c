@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_thread_store.c - threads with handles of their own on one store: readers beside writers, the
- * helper thread, cleaning, expiry, large values, drops. Runs under TSan too.
+ * helper thread, cleaning, expiry, large values, drops; and while the index is replaced. Runs under
+ * TSan too.
  *
  * Every value says which key it belongs to and how often that key was written, so that a reader can
  * tell a wrong value, a torn one, and one older than what it has seen or what was finished before
@@ -36,7 +37,7 @@ typedef struct shared {
     uint64_t ended[KEYS]; /* and ended */
     uint64_t drops, bad, reads, hits, listed;
     long writes;
-    int large, drop, thread;
+    int large, drop, thread, spoil;
 } shared;
 
 static uint64_t get(const uint64_t *p)
@@ -114,6 +115,26 @@ static kv *handle(shared *s, kv_ns **ns)
     return h;
 }
 
+/* As recovery says when it finds no sense in an index: who opens the store next builds another. */
+static void spoil(kv *h)
+{
+    if (kv_lock_writer(h) == KV_OK) {
+        kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
+        kv_unlock_writer(h);
+    }
+}
+
+/* The write was refused because of that: once more, with the store opened anew. */
+static int again(shared *s, int e, kv **h, kv_ns **ns)
+{
+    if (!s->spoil || e != KV_ECORRUPT)
+        return 0;
+    kv_ns_close(*ns);
+    kv_close(*h);
+    *h = handle(s, ns);
+    return 1;
+}
+
 typedef struct worker {
     shared *s;
     int index;
@@ -143,16 +164,23 @@ static void *write_on(void *arg)
         /* Odd keys may go, even ones are there for good. */
         o.flags = k / WRITERS % 2 && dice(&w->seed, 2) ? KV_TTL : 0;
         o.ttl = 1 + (int64_t)dice(&w->seed, 4);
-        e = kv_put(ns, key, 5, &v, &o, NULL, NULL);
+        do
+            e = kv_put(ns, key, 5, &v, &o, NULL, NULL);
+        while (again(s, e, &h, &ns));
         if (e != KV_OK)
             complain(s, "put", e);
         set(&s->ended[k], version);
         if (k / WRITERS % 2 && dice(&w->seed, 8) == 0) {
-            e = kv_delete(ns, key, 5, NULL, NULL, NULL);
+            do
+                e = kv_delete(ns, key, 5, NULL, NULL, NULL);
+            while (again(s, e, &h, &ns));
             if (e != KV_OK && e != KV_ENOTFOUND)
                 complain(s, "delete", e);
         }
-        if (dice(&w->seed, 500) == 0 && (e = kv_tick(h, 200, &done)) != KV_OK)
+        if (s->spoil && dice(&w->seed, 300) == 0)
+            spoil(h);
+        if (dice(&w->seed, 500) == 0 && (e = kv_tick(h, 200, &done)) != KV_OK &&
+            !again(s, e, &h, &ns))
             complain(s, "tick", e);
         if (dice(&w->seed, 2000) == 0 && (e = kv_sync(h)) != KV_OK)
             complain(s, "sync", e);
@@ -260,7 +288,7 @@ static void *read_on(void *arg)
     return NULL;
 }
 
-static void beside(const char *path, int large, int drop, int thread, long writes)
+static void beside(const char *path, int large, int drop, int thread, int spoilt, long writes)
 {
     worker w[WRITERS + READERS];
     shared *s = calloc(1, sizeof *s);
@@ -275,6 +303,7 @@ static void beside(const char *path, int large, int drop, int thread, long write
     s->large = large;
     s->drop = drop;
     s->thread = thread;
+    s->spoil = spoilt;
     s->writes = writes;
     h = handle(s, &ns);
     for (i = 0; i < WRITERS + READERS; i++) {
@@ -396,9 +425,10 @@ int main(void)
 {
     model_start("test_thread_store");
     (void)at("x");
-    beside(at("plain"), 0, 0, 1, model_steps(40000));
-    beside(at("no-helper"), 0, 1, 0, model_steps(15000));
-    beside(at("large"), 1, 1, 1, model_steps(3000));
+    beside(at("plain"), 0, 0, 1, 0, model_steps(40000));
+    beside(at("no-helper"), 0, 1, 0, 0, model_steps(15000));
+    beside(at("large"), 1, 1, 1, 0, model_steps(3000));
+    beside(at("replaced"), 0, 0, 1, 1, model_steps(5000));
     opened_together();
     counting();
     remove_root();
