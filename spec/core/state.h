@@ -129,6 +129,23 @@ static inline void state_copy(const char *from, const char *to)
     closedir(d);
 }
 
+/* A handle as another process would have it, with descriptors and mappings of its own: what this
+ * process has open (mine; some may be NULL) counts as its parent's. */
+static inline int state_open_apart(const char *path, const kv_options *o, kv *const *mine, int n,
+                                   kv **to)
+{
+    int i, rc;
+
+    for (i = 0; i < n; i++)
+        if (mine[i])
+            *mine[i]->s->guard.page = 0;
+    rc = kv_open(path, o, to);
+    for (i = 0; i < n; i++)
+        if (mine[i])
+            kv_guard_adopt(&mine[i]->s->guard);
+    return rc;
+}
+
 /* ---- states ---- */
 
 /* A namespace is "name" and a zero, a key of it that and the key: in the order of the bytes. */

@@ -610,25 +610,15 @@ static uint64_t digest_of(const state *s)
     return d;
 }
 
-/* A handle as another process would have it, with descriptors and mappings of its own: what this
- * process has open counts as its parent's. */
 static int open_apart(kv **to)
 {
     kv *mine[] = {h, neighbour};
     kv_options o;
-    int i, rc;
 
     kv_options_init(&o);
     o.thread = 0;
     o.create = 0;
-    for (i = 0; i < 2; i++)
-        if (mine[i])
-            *mine[i]->s->guard.page = 0;
-    rc = kv_open(path, &o, to);
-    for (i = 0; i < 2; i++)
-        if (mine[i])
-            kv_guard_adopt(&mine[i]->s->guard);
-    return rc;
+    return state_open_apart(path, &o, mine, 2, to);
 }
 
 /* A stranger opens the store, looks, and closes it. Opening is to mend: nothing is left to do, and

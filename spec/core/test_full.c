@@ -11,12 +11,9 @@
  * SEED=n repeats a run, ONLY=n its n-th round alone; KV_ROUNDS=n makes n rounds.
  */
 #define _GNU_SOURCE
+#include "disk.h"
 #include "model.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 
 enum { TMPFS, EXT4 };
@@ -268,27 +265,15 @@ static void on_a_full_disk(const char *dir, const scene *s)
 
 /* ---- file systems --------------------------------------------------------------------- */
 
-static int quietly(const char *command)
-{
-    return system(command) == 0;
-}
-
 /* 1: mounted; 0: this cannot be done here. */
 static int mounted(const char *dir, const scene *s)
 {
-    char text[2000];
+    char image[420];
 
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return 0;
-    if (s->disk == TMPFS) {
-        snprintf(text, sizeof text, "size=%uk,mode=700", s->kib);
-        return mount("none", dir, "tmpfs", 0, text) == 0;
-    }
-    snprintf(text, sizeof text,
-             "truncate -s %uk '%s.img' && mkfs.ext4 -q -F -m 0 -O ^resize_inode -J size=1 '%s.img' "
-             "2>/dev/null && mount -o loop '%s.img' '%s' 2>/dev/null",
-             s->kib, dir, dir, dir, dir);
-    return quietly(text);
+    if (s->disk == TMPFS)
+        return disk_tmpfs(dir, s->kib);
+    snprintf(image, sizeof image, "%s.img", dir);
+    return disk_format(image, s->kib) && disk_mount(image, dir, "", NULL);
 }
 
 enum { HELD = 0, FAILED = 1, NOT_HERE = 9 };
@@ -303,8 +288,7 @@ static int one_round(const scene *s, int number)
     child = fork();
     if (child == 0) {
         check_failures = check_count = 0;
-        if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "", MS_REC | MS_PRIVATE, "") != 0 ||
-            !mounted(dir, s))
+        if (!disk_begin() || !mounted(dir, s))
             check_exit(NOT_HERE);
         alarm(600);
         on_a_full_disk(dir, s);
