@@ -7,6 +7,7 @@ files["lua/kv"] = { read_globals = { "loadstring" } }
 files["lua/kv/ffi.lua"].std = "luajit"
 files["spec"].std = "max+busted"
 files["spec/**/*_spec.lua"].std = "max+busted"
+files["spec/hosts/states.lua"] = { globals = { "STORE", "ME", "N", "LEAVES" } }
 files["bench"].std = "lua54"
 files["bench/openresty"].std = "ngx_lua"
 files["bench/openresty/neighbour.lua"].std = "lua54"

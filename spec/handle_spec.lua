@@ -7,6 +7,17 @@ local helper = require "helper"
 
 local raises, returns = helper.raises, helper.returns
 
+local seed = tonumber(os.getenv("SEED")) or os.time()
+
+-- random(n) of its own: busted draws from math.random, too, and not the same on each Lua.
+local function generator()
+  local state = seed % 2147483646 + 1
+  return function(n)
+    state = state * 48271 % 2147483647
+    return state % n + 1
+  end
+end
+
 local function collect()
   for _ = 1, 4 do collectgarbage() end
 end
@@ -145,24 +156,66 @@ describe("at the end of a process", function()
       end
     ]],
   }
-  for what, code in pairs(ends) do
+  -- How it ends. Plain 5.1's os.exit knows numbers only, and never closes the state.
+  local ways = {
+    [""] = "io.write('ok')",
+    [" by os.exit"] = [[
+      io.write('ok') io.stdout:flush()
+      if not pcall(os.exit, true) then os.exit(0) end
+    ]],
+    [" by os.exit that closes the state"] = [[
+      io.write('ok') io.stdout:flush()
+      if not pcall(os.exit, true, true) then os.exit(0) end
+    ]],
+    [" by os.exit in a coroutine"] = [[
+      io.write('ok') io.stdout:flush()
+      coroutine.wrap(function()
+        for _ in kv.open(path):namespace("a"):pairs() do
+          if not pcall(os.exit, true, true) then os.exit(0) end
+        end
+      end)()
+    ]],
+    [" by os.exit in the middle of a stream"] = [[
+      io.write('ok') io.stdout:flush()
+      kv.open(path):namespace("a"):put("s", function()
+        if not pcall(os.exit, true, true) then os.exit(0) end
+      end)
+    ]],
+    [" by an error"] = "io.write('ok') error('the end')",
+  }
+  local function each_end(f)
+    for what, code in pairs(ends) do
+      for way, last in pairs(ways) do
+        if way == "" or way:find("closes") or what:find("every kind") or what:find("many") then
+          f(what .. way, code, last)
+        end
+      end
+    end
+  end
+  each_end(function(what, code, last)
     it("when " .. what .. ", nothing breaks and nothing is lost", function()
       local path = helper.path()
-      local out = helper.run(([[
+      local command, script = helper.command(([[
         local kv = require "kv"
         local path = %q
         kv.open(path):namespace("a"):put("k", 1)
         %s
-        io.write("ok")
-      ]]):format(path, code))
-      assert.equal("ok", out)
+        %s
+      ]]):format(path, code, last))
+      local pipe = assert(io.popen(command .. "; echo \" $?\""))
+      local out = pipe:read("*a")
+      pipe:close()
+      os.remove(script)
+      -- Lua writes of an error to stderr before what it had in hand for stdout.
+      assert.equal(last:find("error(", 1, true) and "ok 1\n" or "ok 0\n", out:match("ok %d+\n$"))
       local store = assert(kv.open(path))
       assert.equal(1, store:namespace("a"):get("k"))
+      assert.is_nil(store:namespace("a"):get("s"))
       assert.is_true(store:check())
       store:close()
       helper.sweep()
     end)
-  end
+  end)
 end)
 
 describe("finalizers that use the store in the middle of a call", function()
@@ -236,6 +289,136 @@ describe("finalizers that use the store in the middle of a call", function()
   end)
 end)
 
+describe("handles of every kind", function()
+  local trials = os.getenv("KV_LONG") and 1000 or 25
+  local big = ("0123456789"):rep(20000)
+
+  -- Things made from one another, as they are: each has `of`, the store it was made from.
+  local function life(path, random)
+    local model = { a = {}, b = {} }
+    local closed = {}
+    local live = {}
+    local puts = 0
+
+    local function any(kind)
+      local found = {}
+      for _, thing in ipairs(live) do
+        if not kind or thing.kind == kind then found[#found + 1] = thing end
+      end
+      return found[1] and found[random(#found)]
+    end
+    local function keep(kind, object, of, name)
+      live[#live + 1] = { kind = kind, object = object, of = of, name = name }
+      return live[#live]
+    end
+    -- Writes one key and reads another, by functions put(key, value) and get(key).
+    local function write_and_read(name, put, get)
+      puts = puts + 1
+      local key = "k" .. puts % 50
+      assert(put(key, puts))
+      model[name][key] = puts
+      key = "k" .. random(50)
+      assert(get(key) == model[name][key])
+    end
+
+    local use = {
+      store = function(thing) assert(thing.object:rev() >= 0) end,
+      ns = function(thing)
+        local ns = thing.object
+        write_and_read(thing.name, function(k, v) return ns:put(k, v) end,
+          function(k) return ns:get(k) end)
+      end,
+      bound = function(thing)
+        write_and_read(thing.name, thing.object.put, thing.object.get)
+      end,
+      step = function(thing)
+        local key, value = thing.object()
+        thing.over = key == nil
+        assert(key == nil or key == "big" or model[thing.name][key] == value)
+      end,
+      reader = function(thing)
+        local piece = thing.object:read(1000)
+        assert(piece == nil or piece == big:sub(1, 1000))
+      end,
+      writer = function(thing) assert(thing.object:write(big)) end,
+    }
+    local make = {
+      store = function()
+        local store = assert(kv.open(path, { sync = "none" }))
+        keep("store", store, store)
+      end,
+      ns = function()
+        local store = any("store")
+        if not store or closed[store.of] then return end
+        local name = random(2) == 1 and "a" or "b"
+        keep("ns", assert(store.object:namespace(name)), store.of, name)
+      end,
+    }
+    for kind, from in pairs {
+      bound = function(ns) return ns:bind() end,
+      step = function(ns) return (ns:pairs()) end,
+      reader = function(ns) return ns:get("big", "stream") end,
+      writer = function(ns) return ns:writer("w") end,
+    } do
+      make[kind] = function()
+        local ns = any("ns")
+        if not ns or closed[ns.of] then return end
+        keep(kind, assert(from(ns.object)), ns.of, ns.name)
+      end
+    end
+    local kinds = { "store", "ns", "bound", "step", "reader", "writer" }
+
+    for _ = 1, 150 do
+      local what, thing = random(10), any()
+      if what <= 3 or not thing then
+        make[kinds[random(#kinds)]]()
+      elseif what <= 6 then
+        if closed[thing.of] then
+          local ok, message = pcall(use[thing.kind], thing)
+          assert(thing.over or not ok and tostring(message):find("closed", 1, true),
+            thing.kind .. " of a closed store: " .. tostring(message))
+        else
+          use[thing.kind](thing)
+        end
+      elseif what <= 8 then
+        table.remove(live, random(#live))
+      elseif what == 9 then
+        collectgarbage(random(2) == 1 and "collect" or "step")
+      elseif random(4) == 1 then
+        thing.of:close()
+        closed[thing.of] = true
+      end
+    end
+    -- What is left goes one by one, or all at once.
+    while #live > 0 and random(20) > 1 do
+      table.remove(live, random(#live))
+      if random(3) == 1 then collectgarbage() end
+    end
+    return model
+  end
+
+  it("may be collected in any order (SEED=" .. seed .. ")", function()
+    local random = generator()
+    for trial = 1, trials do
+      local path = helper.path()
+      local store = assert(kv.open(path, { sync = "none" }))
+      for _, name in ipairs { "a", "b" } do store:namespace(name):put("big", big) end
+      store:close()
+      local ok, model = pcall(life, path, random)
+      if not ok then error(("SEED=%d, trial %d: %s"):format(seed, trial, tostring(model))) end
+      collect()
+      store = assert(kv.open(path))
+      for name, keys in pairs(model) do
+        keys.big = big
+        assert.same(keys, store:namespace(name):get_all())
+      end
+      assert.is_true(store:check())
+      store:close()
+      helper.sweep()
+    end
+  end)
+end)
+
 describe("coroutines", function()
   it("may call everything", function()
     local ns = kv.open(":memory:"):namespace("a")
@@ -248,5 +431,115 @@ describe("coroutines", function()
     end)
     for i = 1, 5 do assert.equal(i, co()) end
     for i = 1, 5 do assert.equal("k" .. i .. i, co()) end
+  end)
+
+  -- Each is suspended in the middle of something, while others go on with the same handle.
+  helper.each_store(function(new)
+    it("take turns with one handle (SEED=" .. seed .. ")", function()
+      local ns = new():namespace("a")
+      local random, yield = generator(), coroutine.yield
+      local piece = ("0123456789"):rep(3000)
+      local imported, exported = 0, 0
+      local ways = {
+        function(i) -- a value in pieces, from a reader that is suspended
+          local left = 10
+          assert(ns:put("piped" .. i, function()
+            yield()
+            left = left - 1
+            return left >= 0 and piece or nil
+          end))
+          assert.equal(300000, #ns:get("piped" .. i))
+        end,
+        function(i) -- and by pushing
+          local writer = assert(ns:writer("pushed" .. i))
+          for _ = 1, 10 do
+            assert(writer:write(piece))
+            yield()
+          end
+          assert(writer:commit())
+        end,
+        function(i)
+          ns:put("read" .. i, piece:rep(5))
+          local bytes = 0
+          for chunk in ns:get("read" .. i, "stream") do
+            bytes = bytes + #chunk
+            yield()
+          end
+          assert.equal(5 * #piece, bytes)
+        end,
+        function()
+          local last
+          for key in ns:pairs() do
+            assert(not last or key > last)
+            last = key
+            yield()
+          end
+        end,
+        function(i)
+          local left = 20
+          assert.equal(20, ns:import(function()
+            yield()
+            left = left - 1
+            return left >= 0 and ('{"key":"in%d.%d","value":%d}\n'):format(i, left, i) or nil
+          end))
+          imported = imported + 20
+        end,
+        function()
+          ns:export(function()
+            exported = exported + 1
+            yield()
+            return true
+          end)
+        end,
+        function(i)
+          for n = 1, 20 do
+            assert(ns:incr "sum")
+            yield()
+            assert.equal(n, ns:json_push("list" .. i, "", n))
+          end
+        end,
+      }
+      local running, turns = {}, 0
+      for i = 1, 28 do running[i] = coroutine.create(ways[(i - 1) % #ways + 1]) end
+      while #running > 0 do
+        local at = random(#running)
+        local ok, message = coroutine.resume(running[at], turns)
+        if not ok then error(("SEED=%d: %s"):format(seed, tostring(message))) end
+        if coroutine.status(running[at]) == "dead" then table.remove(running, at) end
+        turns = turns + 1
+        if turns % 50 == 0 then collectgarbage() end
+      end
+      assert.equal(80, ns:get "sum")
+      assert.equal(80, imported)
+      assert(exported > 0)
+      assert.equal(80, ns:count { prefix = "in" })
+    end)
+
+    it("are left in the middle and collected", function()
+      local store = new()
+      local ns = store:namespace("a")
+      ns:put("big", ("x"):rep(200000))
+      for i = 1, 30 do
+        local co = coroutine.create(function()
+          if i % 3 == 0 then
+            ns:put("never", function() return coroutine.yield() end)
+          elseif i % 3 == 1 then
+            local writer = ns:writer("never")
+            writer:write(("y"):rep(100000))
+            coroutine.yield()
+          else
+            for _ in ns:get("big", "stream") do coroutine.yield() end
+          end
+        end)
+        assert(coroutine.resume(co))
+        if i % 3 == 0 then assert(coroutine.resume(co, ("z"):rep(100000))) end
+        co = nil -- luacheck: ignore 311
+        if i % 5 == 0 then collect() end
+      end
+      collect()
+      assert.is_nil(ns:get("never"))
+      assert.same({ "big" }, ns:keys())
+      assert.is_true(store:check())
+    end)
   end)
 end)

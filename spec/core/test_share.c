@@ -315,6 +315,80 @@ static void closed_descriptors(void)
     kv_close(h);
 }
 
+/* The same, and then the host opens files of its own, which get the numbers the store's had.
+ * Nothing of the store's goes there, nothing is called durable that is not, and the end of the
+ * store closes none of them. */
+#define OTHERS 40
+
+static void reuses_numbers(void *arg)
+{
+    const char *others = at("others");
+    char bytes[1000], key[16], name[300];
+    struct stat mine[OTHERS], now;
+    int fd[OTHERS], i, n = 0, e = KV_OK, files = 0;
+    kv_value v = {0};
+    kv_ns *ns;
+    kv *h;
+
+    options.thread = 0;
+    h = open_store(arg);
+    ns = space(h);
+    CHECK(put(ns, "k", "1") == KV_OK && kv_sync(h) == KV_OK && put(ns, "k", "2") == KV_OK);
+    for (i = 3; i < 256; i++)
+        close(i);
+    CHECK(mkdir(others, 0700) == 0);
+    for (i = 0; i < OTHERS; i++) {
+        snprintf(name, sizeof name, "%.200s/%d", others, i);
+        fd[i] = i % 2 ? open(others, O_RDONLY | O_DIRECTORY) : open(name, O_RDWR | O_CREAT, 0600);
+        files += i % 2 == 0;
+        CHECK(fd[i] >= 0 && fstat(fd[i], &mine[i]) == 0);
+    }
+    memset(bytes, 'x', sizeof bytes);
+    v.type = KV_STRING;
+    v.data = bytes;
+    v.len = sizeof bytes;
+    for (n = 0; e == KV_OK && n < 10000; n++) {
+        snprintf(key, sizeof key, "key%d", n);
+        e = kv_put(ns, key, strlen(key), &v, NULL, NULL, NULL);
+    }
+    /* What is mapped takes some; then there is no way to more. */
+    CHECK(e == KV_EIO && n > 1 && kv_sync(h) == KV_EIO);
+    CHECK(is(ns, "k", "2") && is(ns, key, NULL));
+    v.len = 1 << 20;
+    v.data = calloc(1, v.len);
+    CHECK(v.data != NULL && kv_put(ns, "large", 5, &v, NULL, NULL, NULL) == KV_EIO);
+    CHECK(kv_backup(h, at("never"), NULL) != KV_OK);
+    free((void *)(uintptr_t)v.data);
+    kv_ns_close(ns);
+    kv_close(h);
+    for (i = 0; i < OTHERS; i++)
+        CHECK(fstat(fd[i], &now) == 0 && now.st_ino == mine[i].st_ino &&
+              (i % 2 || now.st_size == 0));
+    CHECK(count_files(others, "") == files + 2); /* . and .. */
+    /* Opened again it is as any other. */
+    h = open_store(arg);
+    ns = space(h);
+    snprintf(key, sizeof key, "key%d", n - 2);
+    CHECK(kv_exists(ns, key, strlen(key)) == KV_OK && put(ns, "k", "3") == KV_OK);
+    CHECK(kv_sync(h) == KV_OK && sound(h));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+static void reused_numbers(void)
+{
+    const char *path = at("reused");
+    kv *h;
+    kv_ns *ns;
+
+    CHECK(in_child(reuses_numbers, (void *)(uintptr_t)path));
+    h = open_store(path);
+    ns = space(h);
+    CHECK(is(ns, "k", "3") && sound(h));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 /* ---- stopped, replaced, without permission ----------------------------------------------- */
 
 static void stopped(void)
@@ -601,6 +675,7 @@ int main(void)
     killing();
     forking();
     closed_descriptors();
+    reused_numbers();
     stopped();
     replaced();
     without_permission();

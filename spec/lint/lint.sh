@@ -48,7 +48,7 @@ for compiler in "$CC" "$CLANG"; do
         bench/clock.c $([ -e /usr/include/lmdb.h ] && [ -e /usr/include/sqlite3.h ] && echo bench/rivals.c)
 done
 
-check 'clang-format' clang-format --dry-run -Werror csrc/*.[ch] $(ls bench/*.[ch] spec/core/*.[ch] examples/*/*.c)
+check 'clang-format' clang-format --dry-run -Werror csrc/*.[ch] $(ls bench/*.[ch] spec/core/*.[ch] spec/hosts/*.c examples/*/*.c)
 check 'luacheck' luacheck -q --no-color . bin/kv
 check 'layers' sh spec/lint/layers.sh
 check 'symbols' sh spec/lint/symbols.sh
