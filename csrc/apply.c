@@ -236,6 +236,7 @@ static void done_to(kv_db *s, const kv_rec *r, uint64_t next)
 /* Puts r's address where the key's slot is, or makes one: the visible store. */
 static int swing(kv_db *s, kv_found *f, uint64_t pos)
 {
+    KV_PAUSE("apply: to be seen");
     if (f->there) {
         kv_hash_replace(&s->region, &f->scan, kv_pos_addr(pos));
         return KV_OK;
@@ -273,6 +274,7 @@ static int apply_delete(kv_db *s, kv_found *f, const kv_rec *r, uint64_t next)
     if (f->there)
         count(s, r->ns, &f->rec, NULL);
     done_to(s, r, next);
+    KV_PAUSE("delete: to be seen");
     if (f->there)
         kv_hash_remove(&s->region, &f->scan);
     return KV_OK;
@@ -328,6 +330,7 @@ static int apply_drop(kv_db *s, const kv_rec *r, uint64_t next)
     if (r->ns >= *kv_st(s, KV_ST_NEXT_NS))
         set_head(s, kv_st(s, KV_ST_NEXT_NS), (uint64_t)r->ns + 1);
     done_to(s, r, next);
+    KV_PAUSE("drop: to be seen");
     kv_txn_visible(&s->region, at, &state[KV_NAME_STATE], KV_NAME_DROPPED);
     return KV_OK;
 }
@@ -356,6 +359,7 @@ int kv_index_apply(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_
         kv_store(kv_st(s, KV_ST_CORRUPT), 1);
         return e;
     }
+    KV_PAUSE("apply: seen");
     kv_txn_end(&s->region);
     return KV_OK;
 }
@@ -395,6 +399,7 @@ void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t n
     for (i = 0; i < n; i++)
         if (!KV_IS_BUG(12))
             kv_hash_shift(&s->region, &f[i].scan, kv_pos_addr(pos[i]));
+    KV_PAUSE("clean: moved");
     kv_txn_end(&s->region);
 }
 

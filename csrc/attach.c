@@ -180,6 +180,25 @@ int kv_share_begin(kv_db *s, int timeout, int *alone)
         e = same_namespace(s, *alone);
     if (e != KV_OK)
         end_turn(s);
+    KV_PAUSE("attach: turn taken");
+    return e;
+}
+
+int kv_share_follow(kv_db *s)
+{
+    uint64_t seen;
+    int e = kv_file_open(s->dir, "lock", KV_FILE_WRITE, &s->lock_fd);
+
+    if (e == KV_OK)
+        e = kv_dir_hold(s->dir, KV_RANGE_SHARED);
+    if (e == KV_OK)
+        e = map_page(s);
+    if (e != KV_OK)
+        return e;
+    do {
+        seen = kv_load(s->current);
+        e = kv_share_attach(s, 0);
+    } while (e == 1 && kv_load(s->current) != seen);
     return e;
 }
 
@@ -258,6 +277,13 @@ static int believed(kv_db *s, int alone)
     return kv_load(kv_st(s, KV_ST_CORRUPT)) == 0 && kv_load(&s->log.w[KV_LOG_BROKEN]) == 0;
 }
 
+/* Who follows to another index counts himself without a turn. */
+static void count_users(uint64_t *users, int by)
+{
+    kv_test_store();
+    __atomic_add_fetch(users, (uint64_t)(int64_t)by, __ATOMIC_SEQ_CST);
+}
+
 int kv_share_attach(kv_db *s, int alone)
 {
     char name[32];
@@ -276,6 +302,7 @@ int kv_share_attach(kv_db *s, int alone)
     if (e != KV_OK)
         return e;
     s->log.pins = s->lock_fd;
+    KV_PAUSE("attach: mapped");
     if (!believed(s, alone)) {
         kv_forget_index(s, 0);
         return 1;
@@ -284,9 +311,13 @@ int kv_share_attach(kv_db *s, int alone)
     if (e != KV_OK || s->readonly)
         return e;
     users = kv_st(s, KV_ST_USERS);
+    KV_PAUSE("attach: to be counted");
     if (alone)
         kv_attached_alone(s, kv_load(users) != 0 || kv_load(kv_st(s, KV_ST_LOST)) || is_small(s));
-    kv_store(users, alone ? 1 : kv_load(users) + 1);
+    if (alone)
+        kv_store(users, 1);
+    else
+        count_users(users, 1);
     kv_store(&s->region.head->clean, 0);
     return KV_OK;
 }
@@ -301,7 +332,9 @@ void kv_share_leave(kv_db *s)
         (void)kv_maintain(s, 1000, 0);
     if (take_turn(s, 0) != KV_OK)
         return; /* counts as a death, which costs whoever is alone next a look around */
-    kv_store(users, kv_load(users) - (kv_load(users) > 0));
+    if (kv_load(users) > 0)
+        count_users(users, -1);
+    KV_PAUSE("leave: counted");
     if (kv_dir_hold(s->dir, KV_RANGE_ALONE) == KV_OK && !kv_superseded(s)) {
         if (!broken && kv_load(&s->log.w[KV_LOG_SYNCED]) != 0 &&
             kv_load(&s->log.w[KV_LOG_SYNCED]) == kv_load(&s->log.w[KV_LOG_TAIL]))

@@ -252,6 +252,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
         e = kv_index_find(s, ns->id, r->key, r->key_len, now, &f);
         if (e == KV_OK)
             e = kv_index_apply(s, &f, r, b->pos[i], b->pos[i] + kv_rec_align(b->sizes[i]));
+        KV_PAUSE("batch: one applied");
         if (e == KV_OK && f.there)
             kv_blob_dead(s, &f.rec, a.pos);
         if (e == KV_OK && kv_hash_maintain(&s->region) < 0)

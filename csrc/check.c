@@ -277,6 +277,7 @@ static int snapshot(kv *h, kv_db *shadow, kv_db *copy, uint64_t *tail)
         *tail = kv_load(&s->log.w[KV_LOG_TAIL]);
         kv_unlock_writer(h);
     }
+    KV_PAUSE("check: index copied");
     if (e == KV_OK)
         e = kv_log_map_to(&shadow->log, *tail);
     copy->dir = s->dir;

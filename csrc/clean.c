@@ -196,6 +196,7 @@ static int expire_some(kv_db *s, int64_t now, int most, uint64_t *expired, int *
         gone += one;
     }
     *more = step != KV_WHEEL_IDLE;
+    KV_PAUSE("expire: forgotten");
     if (step < 0 || e != KV_OK) {
         (void)kv_txn_undo(&s->region, NULL);
         return step < 0 ? KV_ECORRUPT : e;
@@ -310,6 +311,7 @@ static void move(kv_db *s, group *g)
     for (i = 0; i < g->moves; i++)
         g->to[i] = kv_log_copy(&s->log, &a, g->from[i]);
     kv_log_commit(&s->log, &a);
+    KV_PAUSE("clean: copied");
     kv_index_move(s, g->moved, g->to, g->moves, a.pos);
 }
 
@@ -337,6 +339,7 @@ static int clean_group(kv_db *s, group *g, int64_t now, uint64_t *looked)
 
     kv_log_begin(&s->log, &a);
     e = judge(s, g, now, &a);
+    KV_PAUSE("clean: judged");
     if (e != KV_OK)
         return e;
     if (g->moves > 0)
@@ -352,6 +355,7 @@ static int clean_group(kv_db *s, group *g, int64_t now, uint64_t *looked)
     }
     if (i == 0)
         return 0;
+    KV_PAUSE("clean: to be passed");
     *looked += g->next[i - 1] - g->at[0];
     kv_store(&s->log.w[KV_LOG_CLEAN], g->next[i - 1]);
     kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + (uint64_t)i);
@@ -376,6 +380,7 @@ static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
     if (e > 0)
         return clean_group(s, &g, now, looked);
     kv_store(&s->log.w[KV_LOG_JUDGED], tail);
+    KV_PAUSE("clean: segment judged");
     kv_store(&s->log.w[KV_LOG_CLEAN], end);
     return 1;
 }
@@ -422,6 +427,7 @@ static int ahead(kv_db *s, int small, int *more)
     /* The reserves are for those who must: on a full disk a delete would miss them. */
     g.whose = KV_FOR_PUT;
     read = read_group(s, &g, pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD));
+    KV_PAUSE("helper: group read");
     if (!kv_lock_index(s, 100))
         return 0;
     *more = 1;

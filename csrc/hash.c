@@ -170,10 +170,12 @@ static KV_NOINLINE int next_bucket(kv_region *r, kv_hash_scan *c)
         return KV_HASH_DAMAGED;
     for (;;) {
         next = low(kv_load(&c->bucket[CONTROL]));
+        KV_PAUSE("lookup: link read");
         if (kv_load(&c->home[CONTROL]) >> 32 != c->version)
             return KV_HASH_AGAIN;
         if (!next)
             break;
+        KV_PAUSE("lookup: link taken");
         if (++c->hops >= CHAIN_MAX || !overflow_node(r, next - 1, &n))
             return KV_HASH_DAMAGED;
         c->bucket = n.w;
@@ -181,6 +183,7 @@ static KV_NOINLINE int next_bucket(kv_region *r, kv_hash_scan *c)
         if (scan_bucket(c, 0))
             return KV_HASH_CANDIDATE;
     }
+    KV_PAUSE("lookup: chain ended");
     return kv_load(&r->head->hash[KV_HASH_COUNT]) == c->count ? KV_HASH_END : KV_HASH_AGAIN;
 }
 
@@ -273,6 +276,7 @@ int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr)
         kv_store(&x.w[i], 0);
     set_head(r, KV_HASH_ENTRIES, h[KV_HASH_ENTRIES] + 1);
     set_head(r, KV_HASH_OVERFLOWS, h[KV_HASH_OVERFLOWS] + 1);
+    KV_PAUSE("insert: overflow to be linked");
     kv_txn_visible_low(r, n.at, &n.w[CONTROL], relinked(n.w[CONTROL], id + 1));
     return KV_OK;
 }
@@ -377,21 +381,25 @@ static void empty_out(kv_region *r, const node *home, const node *prev, const no
                 return; /* cannot be: the caller has counted the holes */
         kv_txn_set(r, hole->at, &hole->w[j], from->w[i]);
     }
+    KV_PAUSE("compact: copied");
     if (prev->w == home->w) {
         /* (2), (3), (4) in one */
         kv_txn_set_low(r, home->at, version,
                        KV_IS_BUG(56) ? relinked(*version, next) : grown(*version, next));
     } else {
         kv_txn_set_low(r, home->at, version, grown(*version, low(*version)));
+        KV_PAUSE("compact: announced");
         kv_txn_set_low(r, prev->at, &prev->w[CONTROL], relinked(prev->w[CONTROL], next));
         kv_txn_set_low(r, home->at, version, grown(*version, low(*version)));
     }
+    KV_PAUSE("compact: unlinked");
     for (i = 0; i < SLOTS; i++)
         if (from->w[i])
             kv_txn_set(r, from->at, &from->w[i], 0);
     kv_txn_set_low(r, from->at, &from->w[CONTROL], grown(from->w[CONTROL], low(h[KV_HASH_FREE])));
     set_head(r, KV_HASH_FREE, (uint64_t)id + 1);
     set_head(r, KV_HASH_OVERFLOWS, h[KV_HASH_OVERFLOWS] - (h[KV_HASH_OVERFLOWS] > 0));
+    KV_PAUSE("compact: freed");
 }
 
 /* Frees every overflow bucket whose entries fit into the holes before it. What is kept had more
@@ -428,6 +436,7 @@ static int clean_surveyed(kv_region *r, uint32_t home, uint64_t count, int word,
 
     if (moved)
         drop_moved(r, home, count);
+    KV_PAUSE("split: cleared");
     if (buckets > 1) {
         home_node(r, home, &n);
         do {
@@ -504,8 +513,11 @@ static int split(kv_region *r, uint64_t count)
         set_head(r, KV_HASH_OVERFLOWS, h[KV_HASH_OVERFLOWS] + extra);
     if (KV_IS_BUG(55))
         drop_moved(r, old, count + 1);
+    KV_PAUSE("split: built");
     kv_txn_visible(r, kv_head_place(r), &h[KV_HASH_COUNT], count + 1);
+    KV_PAUSE("split: counted");
     kv_txn_end(r);
+    KV_PAUSE("split: ended");
     return clean_surveyed(r, old, count + 1, KV_HASH_PENDING, buckets, moved);
 }
 

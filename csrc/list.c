@@ -206,6 +206,7 @@ static int settle(kv_iter *it)
                 return e;
             it->fresh = 0;
             it->warm = 0;
+            KV_PAUSE("list: leaf read");
         }
         if (it->i >= it->from && it->i < it->to)
             return KV_OK;
@@ -282,9 +283,11 @@ static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
     uint32_t id;
 
     if (slot && kv_log_read(&s->log, slot & KV_ADDR_MASK, r, &id) && r->key_len == len &&
-        r->kind == KV_REC_PUT && r->ns == it->id && kv_same_key(r->key, key, len) &&
-        take(it, r) == KV_OK && kv_still(s, id))
-        return KV_OK;
+        r->kind == KV_REC_PUT && r->ns == it->id && kv_same_key(r->key, key, len)) {
+        KV_PAUSE("list: record to be taken");
+        if (take(it, r) == KV_OK && kv_still(s, id))
+            return KV_OK;
+    }
     return kv_read(s, it->id, hash, key, len, &it->ns->scratch, r, NULL);
 }
 

@@ -167,6 +167,7 @@ static KV_NOINLINE uint64_t reach(kv_log *l, uint32_t id, int *why)
     prune(l);
     m = kv_load(slot_of(l, id));
     if (m == 0) {
+        KV_PAUSE("segment: to be opened");
         seg_name(id, name);
         e = kv_file_open(l->dir, name, l->writable ? KV_FILE_WRITE : KV_FILE_READ, &fd);
         m = 0;
@@ -263,6 +264,7 @@ int kv_log_sound(kv_log *l)
         spares < kv_pos_id(tail) || spares - oldest >= KV_SEG_IDS || spares > UINT32_MAX)
         return 0;
     m = reach(l, kv_pos_id(tail), NULL);
+    KV_PAUSE("attach: head mapped");
     sound = m != 0 && kv_load(&head_of(m)->id) == kv_pos_id(tail) &&
             head_of(m)->store_id == l->store_id && kv_pos_off(tail) >= KV_SEG_HEAD &&
             kv_pos_off(tail) <= size_of(m);
@@ -310,6 +312,7 @@ static int pin_once(kv_log *l, const uint64_t *of, uint64_t *tail)
     kv_store(&l->w[KV_LOG_OLDEST], oldest);
     kv_store(&l->w[KV_LOG_FREED], oldest);
     *tail = kv_load(&of[KV_LOG_TAIL]);
+    KV_PAUSE("pin: held");
     for (id = (uint32_t)oldest; e == KV_OK && id <= kv_pos_id(*tail); id++) {
         (void)mapping_why(l, id, &e);
         if ((e == KV_OK && kv_log_mapped(l, id, &bytes) == 0) || e == KV_ENOTFOUND)
@@ -383,6 +386,7 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         return e;
     e = kv_file_allocate(fd, 0, size);
     if (e == KV_OK) {
+        KV_PAUSE("prepare: allocated");
         kv_mutex_lock(l->mutex);
         e = map_fd(l, fd, size, &m);
         if (e == KV_OK)
@@ -396,6 +400,7 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         kv_file_unlink(l->dir, name);
         return e;
     }
+    KV_PAUSE("prepare: mapped");
     kv_store(&l->w[KV_LOG_SPARES], id);
     if (kv_load_relaxed(&l->known) == id - 1)
         __atomic_store_n(&l->known, id, __ATOMIC_RELAXED);
@@ -491,6 +496,7 @@ int kv_log_sync(kv_log *l)
         return kv_fail(KV_EIO, "%s: writing to the disk failed; reopen the store",
                        kv_dir_path(l->dir));
     }
+    KV_PAUSE("sync: done");
     syncs = kv_load(&l->w[KV_LOG_SYNCS]) + 1;
     kv_store(&l->w[KV_LOG_SYNCS], syncs);
     kv_store(&l->w[KV_LOG_SYNC_FROM], kv_pos_id(tail));
@@ -553,8 +559,10 @@ int kv_log_retire(kv_log *l, uint32_t id)
         l->retiring = i;
         kv_mutex_unlock(l->mutex);
         m = mapping_of(l, i);
+        KV_PAUSE("retire: begun");
         if (kv_load(&l->w[KV_LOG_OLDEST]) <= i && !KV_IS_BUG(37))
             kv_store(&l->w[KV_LOG_OLDEST], i + 1);
+        KV_PAUSE("retire: not the oldest");
         kv_fence_release(); /* who reads a zero from here on finds that stored */
         if (m != 0 && !pinned(l, i)) {
             /* Zero first what readers re-check, then give the space back in bites that do not hold
@@ -569,8 +577,10 @@ int kv_log_retire(kv_log *l, uint32_t id)
         }
         if (KV_IS_BUG(37))
             kv_store(&l->w[KV_LOG_OLDEST], i + 1);
+        KV_PAUSE("retire: zeroed");
         seg_name(i, name);
         (void)kv_file_unlink(l->dir, name);
+        KV_PAUSE("retire: unlinked");
         kv_store(&l->w[KV_LOG_FREED], i + 1);
     }
     kv_mutex_lock(l->mutex);
@@ -690,6 +700,7 @@ static char *claim(kv_log *l, kv_append *a, uint32_t size, uint32_t *seed)
             write_head(l, id, before, a);
         else
             write_head(l, id, 0, a);
+        KV_PAUSE("append: next segment");
         off = KV_SEG_HEAD;
     }
     a->last = kv_pos(id, off);
@@ -720,8 +731,10 @@ uint64_t kv_log_copy(kv_log *l, kv_append *a, uint64_t at)
 
 void kv_log_commit(kv_log *l, kv_append *a)
 {
+    KV_PAUSE("append: written");
     kv_store(&l->w[KV_LOG_LAST], a->last);
     kv_store(&l->w[KV_LOG_TAIL], a->pos);
+    KV_PAUSE("append: committed");
 }
 
 /* Zeroes claimed bytes from the far end back, so that a death in here leaves a shorter claim of the
@@ -853,6 +866,7 @@ int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
 
     if (m == 0)
         return e;
+    KV_PAUSE("fetch: mapped");
     p = base_of(m) + off;
     salt = head_of(m)->salt;
     if (off < KV_SEG_HEAD || off + KV_REC_MIN > size_of(m))
@@ -870,6 +884,7 @@ int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out)
     }
     if (n > 0)
         memcpy(s->p, p, n);
+    KV_PAUSE("fetch: copied");
     /* From here on the copy is what counts: it was this record's if the segment still is. */
     kv_fence_acquire();
     if (!same_segment(m, addr) && !KV_IS_BUG(35))

@@ -252,6 +252,7 @@ static int retire(kv_db *s)
             e = kv_meta_write(s->dir, &m);
         if (e != KV_OK)
             return e;
+        KV_PAUSE("retire: meta written");
         e = kv_log_retire(&s->log, id);
     }
     /* A descriptor for this alone: a lock outlives whoever dies with it while a process forked
@@ -270,6 +271,7 @@ static int retire(kv_db *s)
         e = kv_blob_unlink(s->dir, q[KV_BLOBS_QUEUE + n % KV_DEAD_BLOBS * 2]);
         if (e != KV_OK)
             break;
+        KV_PAUSE("retire: file unlinked");
         kv_store(&q[KV_BLOBS_REMOVED], n + 1);
     }
     kv_file_close(fd);

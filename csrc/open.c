@@ -141,11 +141,37 @@ static int open_shared(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_
     return e;
 }
 
+/* What a process has open already, or had before a fork, it follows to without waiting. */
+static int follow(kv_db *s)
+{
+    int e = kv_meta_read(s->dir, &s->meta);
+
+    if (e == KV_OK)
+        e = kv_share_follow(s);
+    if (e != KV_OK)
+        kv_forget_index(s, 0);
+    return e;
+}
+
+static int take_turn(kv_db *s, const kv_options *o, uint64_t next_rev, uint64_t next_ns)
+{
+    int alone = 1, e = kv_share_begin(s, o->timeout, &alone);
+
+    /* Removed (kv_remove_store) between our finding it and our lock. */
+    if (e == KV_OK && !kv_tree_still(s->dir))
+        e = kv_fail(KV_ENOTFOUND, "%s was removed meanwhile", kv_dir_path(s->dir));
+    if (e == KV_OK) {
+        e = open_shared(s, o, next_rev, next_ns, alone);
+        kv_share_opened(s);
+    }
+    return e;
+}
+
 static int db_open(kv_dir *dir, const kv_options *o, uint64_t next_rev, uint64_t next_ns,
-                   kv_db **out)
+                   int following, kv_db **out)
 {
     kv_db *s = calloc(1, sizeof *s);
-    int e, alone = 1;
+    int e;
 
     if (s == NULL) {
         kv_dir_close(dir);
@@ -168,15 +194,9 @@ static int db_open(kv_dir *dir, const kv_options *o, uint64_t next_rev, uint64_t
         if (e == KV_OK && (!o->create || s->readonly))
             e = no_store(dir);
     }
+    KV_PAUSE("open: meta read");
     if (e == KV_OK)
-        e = kv_share_begin(s, o->timeout, &alone);
-    /* Removed (kv_remove_store) between our finding it and our lock. */
-    if (e == KV_OK && !kv_tree_still(dir))
-        e = kv_fail(KV_ENOTFOUND, "%s was removed meanwhile", kv_dir_path(dir));
-    if (e == KV_OK) {
-        e = open_shared(s, o, next_rev, next_ns, alone);
-        kv_share_opened(s);
-    }
+        e = following && !s->readonly ? follow(s) : take_turn(s, o, next_rev, next_ns);
     if (e == KV_OK)
         e = adopt_limits(s, o);
     if (e != KV_OK) {
@@ -281,7 +301,7 @@ int kv_open_new(const char *path, const kv_options *opts, uint64_t next_rev, uin
             if (e == KV_OK)
                 s->refs++;
         } else {
-            e = db_open(dir, &o, next_rev, next_ns, &s);
+            e = db_open(dir, &o, next_rev, next_ns, 0, &s);
             if (e == KV_OK)
                 registry_add(s);
         }
@@ -317,6 +337,7 @@ static int move_over(kv *h)
     kv_ns *ns;
     int e = KV_OK;
 
+    KV_PAUSE("move: begun");
     past = realloc(h->past, (h->pasts + 1) * sizeof *past);
     if (past == NULL)
         return kv_fail(KV_ENOMEM, "out of memory");
@@ -332,8 +353,9 @@ static int move_over(kv *h)
         o.interval = old->interval;
         o.timeout = h->timeout;
         e = kv_dir_again(old->dir, &dir);
-        if (e == KV_OK)
-            e = db_open(dir, &o, 1, 1, &s);
+        if (e == KV_OK && db_open(dir, &o, 1, 1, 1, &s) != KV_OK &&
+            (e = kv_dir_again(old->dir, &dir)) == KV_OK)
+            e = db_open(dir, &o, 1, 1, 0, &s);
         if (e == KV_OK)
             registry_add(s);
     }

@@ -182,6 +182,8 @@ static int write_node(op *o, const uint64_t *buf, int size, uint64_t *word)
     generation = (node[0] + !KV_IS_BUG(33)) & 0xffffffff;
     kv_store(&node[0], generation);
     kv_fence_release();
+    if (!fresh)
+        KV_PAUSE("order: node to be reused");
     put_words(node + 2, buf + 2, (size_t)(size + 7) / 8 - 2);
     *word = generation << 32 | id_1;
     return KV_OK;
@@ -231,7 +233,9 @@ static int finish(op *o, uint64_t keys)
     if (o->used != r->head->used[KV_NODES])
         kv_txn_set(r, kv_head_place(r), &r->head->used[KV_NODES], o->used);
     set_word(o, KV_ORDER_COUNT, keys);
+    KV_PAUSE("order: to be swung");
     kv_txn_set(r, o->swing_at, o->swing, o->swing_to);
+    KV_PAUSE("order: swung");
     return KV_OK;
 }
 
@@ -492,6 +496,7 @@ static int log_key(op *o, const kv_probe *k, int pos, unsigned gone, uint64_t ke
     memcpy(e, w, sizeof w);
     memcpy(e + KV_LEAF_ENTRY, k->key + v->plen, (size_t)len);
     put_bytes((char *)s->node, v->size + v->log_bytes, e, n);
+    KV_PAUSE("order: entry to be counted");
     kv_txn_set(o->r, kv_head_place(o->r), &o->r->head->order[KV_ORDER_COUNT], keys);
     at.ptr = (char *)s->node;
     at.addr = kv_region_addr(KV_NODES, s->id);

@@ -46,6 +46,7 @@ static int copy_node(kv_region *r, uint64_t word, uint64_t *to)
         return -1;
     for (i = 64; i < (uint32_t)KV_NODE_CAP; i += 64)
         kv_prefetch((const char *)node + i);
+    KV_PAUSE("order: link read");
     to[0] = kv_load(&node[0]);
     if (to[0] != word >> 32)
         return 0;
@@ -60,6 +61,7 @@ static int copy_node(kv_region *r, uint64_t word, uint64_t *to)
         words = KV_NODE_WORDS;
     if (words > KV_NODE_LOG + 1)
         take_words(to + KV_NODE_LOG + 1, node + KV_NODE_LOG + 1, words - KV_NODE_LOG - 1);
+    KV_PAUSE("order: node copied");
     kv_fence_acquire();
     if (kv_load_relaxed(&node[0]) != to[0])
         return 0;

@@ -144,6 +144,7 @@ int (*kv_test_syscall)(const char *call, const char *what);
 int64_t kv_test_die_at;
 int64_t kv_test_stores;
 void (*kv_test_die)(void);
+void (*kv_test_pause)(const char *point);
 int64_t kv_test_fs;
 char kv_test_boot[40];
 int64_t kv_test_pid_ns;

@@ -144,6 +144,15 @@ static inline void kv_store(uint64_t *p, uint64_t v)
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
 
+/* A place between two steps whose order an argument of correctness rests on: a test build can stop
+ * a thread there for as long as it likes. docs/internals.md lists them. */
+#ifdef KV_TEST
+extern void (*kv_test_pause)(const char *point);
+#define KV_PAUSE(point) (kv_likely(!kv_test_pause) ? (void)0 : kv_test_pause(point))
+#else
+#define KV_PAUSE(point) ((void)0)
+#endif
+
 /* Copies bytes that become visible or durable later (log records, nodes not yet linked). A test
  * build may die before, half way and after. */
 void kv_store_bytes(void *to, const void *from, size_t n);

@@ -47,7 +47,9 @@ int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
 
     for (tries = 0; tries < RETRIES; tries++) {
         kv_hash_start(&s->region, hash, &scan);
+        KV_PAUSE("lookup: begun");
         while ((step = kv_hash_next(&s->region, &scan)) == KV_HASH_CANDIDATE) {
+            KV_PAUSE("lookup: slot read");
             e = kv_log_fetch(&s->log, scan.slot & KV_ADDR_MASK, scratch, out);
             if (e == KV_LOG_GONE && !KV_IS_BUG(11))
                 break;
@@ -140,6 +142,7 @@ static int read_blob(kv_db *s, const kv_rec *r, kv_scratch *blob, kv_value *v)
 
     if (e == KV_OK)
         e = kv_scratch_need(blob, (size_t)ref[1] + 1);
+    KV_PAUSE("get: file to be opened");
     if (e == KV_OK)
         e = kv_blob_open(s->dir, s->meta.store_id, ref[0], ref[1], &reader);
     if (e != KV_OK)
@@ -255,6 +258,7 @@ static inline __attribute__((always_inline)) int glance(kv_ns *ns, const char *k
         return 0;
     addr = kv_hash_glance(&s->region, kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len)) &
            KV_ADDR_MASK;
+    KV_PAUSE("glance: slot read");
     seg = kv_log_look(&s->log, addr);
     off = (uint32_t)(addr & 0x3fffff) << 2;
     if (kv_unlikely(seg.base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > seg.size))
@@ -299,6 +303,7 @@ int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
     /* Not `<=`: an empty value must not be copied to a scratch that is not there yet. */
     if (kv_likely(glance(ns, key, len, &r, &id)) && r.value_len < ns->scratch.cap &&
         value_of(&r, out)) {
+        KV_PAUSE("glance: to be copied");
         memcpy(ns->scratch.p, r.value, r.value_len);
         out->data = ns->scratch.p;
         if (kv_likely(kv_still(ns->h->s, id)))

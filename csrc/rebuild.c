@@ -555,11 +555,14 @@ int kv_rebuild(kv_db *s, const kv_options *o, int alone)
         e = kv_meta_read(s->dir, &s->meta);
     if (e == KV_OK)
         e = renew(s);
+    KV_PAUSE("rebuild: locked");
     if (e == KV_OK)
         e = replay(s, o);
     if (e == KV_OK) {
         kv_store(kv_st(s, KV_ST_USERS), 1);
+        KV_PAUSE("rebuild: replayed");
         kv_share_publish(s);
+        KV_PAUSE("rebuild: published");
         sweep_up(s, alone);
         if (alone)
             (void)kv_dir_list(s->dir, sweep_part, s);

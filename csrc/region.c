@@ -226,6 +226,7 @@ KV_NOINLINE int kv_region_reach(kv_region *r, int space, uint32_t id)
     /* Damaged links may ask for anything: what is not ready costs one load, no lock, no call. */
     if (id >= kv_load(&r->head->ready[space]))
         return 0;
+    KV_PAUSE("node: to be mapped");
     kv_mutex_lock(r->mutex);
     (void)follow(r, space);
     kv_mutex_unlock(r->mutex);
@@ -440,8 +441,10 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
     if (rc != KV_OK)
         return rc;
     populate(r, space, ready, to);
+    KV_PAUSE("grow: allocated");
     kv_mutex_lock(r->mutex);
     kv_store(&r->head->ready[space], to);
+    KV_PAUSE("grow: ready");
     kv_store(&r->head->grown, r->head->grown + 1);
     __atomic_store_n(&r->grown, r->head->grown, __ATOMIC_RELAXED);
     raise_limit(r, space, to);

@@ -35,6 +35,7 @@ int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
         return e;
     while ((e = kv_walk_next(w, &r)) == 1) {
         if (w->id != seen) {
+            KV_PAUSE("replay: next segment");
             from = seen ? from : w->head.linear;
             seen = w->id;
             learn(s, &w->head);
@@ -111,11 +112,15 @@ int kv_shadow_open(kv_db *s, kv_db *shadow, uint64_t *tail)
     if (e == KV_OK && s->locks != NULL)
         e = kv_file_open(s->dir, "lock", KV_FILE_READ, &shadow->lock_fd);
     shadow->log.pins = shadow->lock_fd;
+    KV_PAUSE("pin: to be held");
     if (e == KV_OK)
         e = kv_log_pin(&shadow->log, s->log.w, tail);
     if (e == KV_OK)
         kv_index_init(shadow, s->region.head->hash[KV_HASH_SEED0],
                       s->region.head->hash[KV_HASH_SEED1], 0);
+    /* Files of large values that went before the pin, under another index, this one still names. */
+    if (e == KV_OK && kv_superseded(s))
+        e = KV_EBUSY;
     if (e != KV_OK)
         kv_shadow_close(shadow);
     return e;

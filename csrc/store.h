@@ -182,6 +182,10 @@ int kv_open_new(const char *path, const kv_options *o, uint64_t next_rev, uint64
  * store. */
 int kv_share_begin(kv_db *s, int timeout, int *alone);
 void kv_share_opened(kv_db *s);
+/* For a process that uses the store already: opens `lock` and attaches to the index that counts,
+ * without waiting for a turn, since somebody may have been stopped in his. It is not alone, and the
+ * page is as it should be. 1: there is no index that can be used, so that it takes a turn. */
+int kv_share_follow(kv_db *s);
 /* Attaches to the index that counts. 1: there is none that can be used, negative: failure. */
 int kv_share_attach(kv_db *s, int alone);
 /* The index this process has built counts from now on, and others move over to it. */
@@ -207,7 +211,7 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns);
 int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *walk);
 /* One moment of a live store: a kv_db over its log as it is by now, up to *tail, held until it is
  * closed whatever others do; its private index is empty until the replay. No record counts as
- * expired. */
+ * expired. KV_EBUSY: also when s is superseded. */
 int kv_shadow_open(kv_db *s, kv_db *shadow, uint64_t *tail);
 int kv_shadow_replay(kv_db *shadow, uint64_t tail);
 void kv_shadow_close(kv_db *shadow);
@@ -380,7 +384,7 @@ int64_t kv_store_now(kv_db *s);
 int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,
             kv_scratch *scratch, kv_rec *out, uint64_t *addr);
 /* The namespace's id if it lives; looks the name up again when it was dropped or not there. 0: it
- * is not there. Negative: failure. */
+ * is not there. Negative: failure. It may replace h->s. */
 int64_t kv_ns_resolve(kv_ns *ns);
 /* Fills a public record from a log record, reading a large value into *blob. */
 int kv_record_fill(kv_db *s, const kv_rec *r, kv_scratch *blob, kv_record *out);
@@ -432,7 +436,10 @@ static inline int kv_fresh(const kv *h)
 
 static inline int kv_enter(kv *h)
 {
-    return kv_fresh(h) ? KV_OK : kv_reenter(h);
+    int e = kv_fresh(h) ? KV_OK : kv_reenter(h);
+
+    KV_PAUSE("call: entered");
+    return e;
 }
 
 #pragma GCC visibility pop

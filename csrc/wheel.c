@@ -385,6 +385,7 @@ static int drain(kv_region *r, uint64_t now, uint32_t *hash, int64_t *deadline)
         if (t <= now)
             return n ? moved(r) : fire(r, s, &c, t, hash, deadline);
         rc = carry(r, s, &c, t, &spare);
+        KV_PAUSE("wheel: carried");
         if (rc <= 0)
             return n ? moved(r) : rc;
     }
@@ -446,6 +447,7 @@ static int go_back(kv_region *r, uint64_t now, uint32_t *hash, int64_t *deadline
                 return rc;
             unlink_chunk(r, from, &c);
             link_chunk(r, to, &c, chunk_count(&c));
+            KV_PAUSE("wheel: carried back");
         }
     set_head(r, KV_WHEEL_NOW, now);
     set_head(r, KV_WHEEL_NEXT, now);
