@@ -274,6 +274,7 @@ static int retire(kv_db *s)
         KV_PAUSE("retire: file unlinked");
         kv_store(&q[KV_BLOBS_REMOVED], n + 1);
     }
+    (void)kv_file_lock(fd, KV_PIN_BLOBS, 1, KV_RANGE_FREE);
     kv_file_close(fd);
     return e;
 }

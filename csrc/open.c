@@ -223,8 +223,23 @@ static kv_db *registered(const uint64_t id[2], int readonly)
     return found;
 }
 
+/* The parent's locks on files are not the child's, which might keep them when the parent is long
+ * dead: then nobody would be alone with the store, and everybody who comes is told that somebody
+ * uses it. */
+static void forked(void)
+{
+    kv_db *s;
+
+    for (s = registry; s != NULL; s = s->next)
+        if (kv_dir_forked(s->dir) && s->lock_fd >= 0) {
+            kv_file_close(s->lock_fd);
+            s->lock_fd = s->log.pins = -1;
+        }
+}
+
 static void registry_add(kv_db *s)
 {
+    kv_process_on_fork(forked);
     s->next = registry;
     registry = s;
 }

@@ -207,6 +207,9 @@ int kv_dir_again(const kv_dir *d, kv_dir **out);
 /* KV_EIO once the host has closed the directory's descriptor, as daemons do with all they have:
  * then no descriptor of the store is to be trusted, whatever it leads to now. */
 int kv_dir_usable(const kv_dir *d);
+/* In a forked child: its descriptor shares no lock with the parent's any more. 0: kv_dir_usable
+ * would fail, or it cannot be had. */
+int kv_dir_forked(kv_dir *d);
 
 enum {
     KV_FILE_READ = 0,
@@ -302,6 +305,8 @@ void kv_mutex_unlock(kv_mutex *m);
 /* The one lock of this process for what all stores share (their registry). */
 void kv_process_lock(void);
 void kv_process_unlock(void);
+/* f is called in every child that fork() makes of this process, with that lock held. */
+void kv_process_on_fork(void (*f)(void));
 
 typedef struct kv_thread kv_thread; /* a helper thread with a wake-up; signals blocked */
 /* Runs body(arg, t) once; body loops on kv_thread_wait until it says stop. */

@@ -461,6 +461,21 @@ int kv_dir_usable(const kv_dir *d)
     return kv_fail(KV_EIO, "%.200s: its files were closed by the program: open it again", d->path);
 }
 
+int kv_dir_forked(kv_dir *d)
+{
+    int fd, e;
+
+    if (d->fd < 0 || !is_ours(d, d->fd))
+        return 0;
+    KV_RETRY(e, 0, (fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0);
+    if (e != 0)
+        return 0;
+    /* In its place: streams and paths of the parent's go by the number. */
+    e = dup3(fd, d->fd, O_CLOEXEC) < 0;
+    close(fd);
+    return !e;
+}
+
 int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name), void *arg)
 {
     if (d->fd < 0)

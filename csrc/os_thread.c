@@ -164,11 +164,25 @@ void kv_lock_release(kv_lock *l)
 static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 
+static void (*process_on_fork)(void);
+
+static void process_forked(void)
+{
+    if (process_on_fork)
+        process_on_fork();
+    kv_process_unlock();
+}
+
 /* A child must not inherit it from a thread that it has not got. The only place that registers it:
  * two handlers would wait for each other. */
 static void process_forks(void)
 {
-    pthread_atfork(kv_process_lock, kv_process_unlock, kv_process_unlock);
+    pthread_atfork(kv_process_lock, kv_process_unlock, process_forked);
+}
+
+void kv_process_on_fork(void (*f)(void))
+{
+    process_on_fork = f;
 }
 
 void kv_process_lock(void)

@@ -70,8 +70,11 @@ void kv_shadow_close(kv_db *shadow)
         kv_dir_close(private_dir);
     if (shadow->mutex != NULL)
         kv_mutex_free(shadow->mutex);
-    if (shadow->lock_fd >= 0)
-        kv_file_close(shadow->lock_fd); /* and with it the pins */
+    /* Not by closing: a child forked meanwhile has the descriptor, too. */
+    if (shadow->lock_fd >= 0) {
+        (void)kv_file_lock(shadow->lock_fd, 0, 0, KV_RANGE_FREE);
+        kv_file_close(shadow->lock_fd);
+    }
     memset(shadow, 0, sizeof *shadow);
     shadow->lock_fd = -1;
 }
