@@ -27,6 +27,20 @@ C
 check 'the core needs no Lua' cc -std=c99 -o core core.c $(pkg-config --cflags --libs kv)
 check 'and runs' ./core
 
+# The command of the installed tree, for each version of Lua that the module can be installed for.
+cd "$root"
+for version in 5.1 5.3 5.4; do
+    make --no-print-directory -s install PREFIX="$work/kv" LUA_VERSION=$version >/dev/null
+    export LUA_PATH="$work/kv/share/lua/$version/?.lua;$work/kv/share/lua/$version/?/init.lua;;"
+    export LUA_CPATH="$work/kv/lib/lua/$version/?.so;;" KV_STORE="$work/store$version"
+    check "$version: kv is for that Lua" same "$(head -n 1 "$work/kv/bin/kv")" "#!/usr/bin/env lua$version"
+    check "$version: kv init" "$work/kv/bin/kv" init default
+    check "$version: kv set" "$work/kv/bin/kv" set default greeting hello
+    check "$version: kv get" same "$("$work/kv/bin/kv" get default greeting)" hello
+done
+check 'its manual page' grep -q '^\.TH' "$work/kv/share/man/man1/kv.1"
+unset LUA_PATH LUA_CPATH KV_STORE
+
 # DESTDIR moves the files, not what they say.
 cd "$root"
 make --no-print-directory -s install DESTDIR="$work/dest" PREFIX=/usr LUA_VERSION=5.4 >/dev/null

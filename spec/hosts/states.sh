@@ -30,7 +30,8 @@ try() {
     rm -rf "$work/store"
     check "$what: threads" timeout 300 "$work/states" threads "$work/store" spec/hosts/states.lua 4
     check "$what: turns" timeout 300 "$work/states" turns "$work/store"
-    check "$what: exit" timeout 300 "$work/states" exit "$work/store" spec/hosts/states.lua 4
+    # What the other threads have in hand at that moment is no leak.
+    check "$what: exit" env ASAN_OPTIONS=detect_leaks=0 timeout 300 "$work/states" exit "$work/store" spec/hosts/states.lua 4
     check "$what: all counted, and whole" held
 }
 
