@@ -115,7 +115,7 @@ static void fill(const char *to)
 static void flip(const char *store, const char *name, long at, int whence)
 {
     char file[STATE_PATH + 40];
-    unsigned char c;
+    unsigned char c = 0;
     FILE *f;
 
     snprintf(file, sizeof file, "%s/%s", store, name);
