@@ -160,7 +160,9 @@ int kv_share_begin(kv_db *s, int timeout, int *alone)
         e = map_page(s);
         return e == KV_ENOTFOUND ? KV_OK : e;
     }
-    e = KV_IS_BUG(41) ? KV_OK : take_turn(s, timeout);
+    e = kv_dir_in_memory(s->dir) ? KV_OK : kv_lock_proven();
+    if (e == KV_OK && !KV_IS_BUG(41))
+        e = take_turn(s, timeout);
     if (e != KV_OK)
         return e;
     *alone = kv_dir_hold(s->dir, KV_RANGE_ALONE) == KV_OK;

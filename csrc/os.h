@@ -278,6 +278,10 @@ typedef struct kv_lock {
 
 uint64_t kv_lock_kind(void); /* what the C library makes of one; equal means: they can be shared */
 int kv_lock_init(kv_lock *l);
+/* Whether the kernel does tell of a dead owner: a thread dies with a lock, once in a process (50
+ * us). With the process's own lock held. KV_EUNSUPPORTED: it does not, and a death would stop all.
+ */
+int kv_lock_proven(void);
 int kv_lock_take(kv_lock *l, int64_t timeout_ms); /* KV_OK, KV_LOCK_DIED, KV_EBUSY; 0 ms: try */
 void kv_lock_consistent(kv_lock *l);
 void kv_lock_release(kv_lock *l);

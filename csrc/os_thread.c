@@ -159,6 +159,37 @@ void kv_lock_release(kv_lock *l)
     (void)e;
 }
 
+static void *die_with(void *lock)
+{
+    (void)pthread_mutex_lock(lock);
+    return NULL;
+}
+
+/* Emulators, sandboxes and filters of system calls have been seen that accept robust locks and then
+ * let them rest with the dead. Where no thread can be had nothing is known, and all goes on. */
+int kv_lock_proven(void)
+{
+    static int proven;
+    kv_lock l;
+    pthread_t thread;
+    int e;
+
+    if (proven)
+        return KV_OK;
+    memset(&l, 0, sizeof l);
+    e = kv_lock_init(&l);
+    if (e != KV_OK || pthread_create(&thread, NULL, die_with, mutex_of(&l)) != 0)
+        return e;
+    pthread_join(thread, NULL);
+    if (kv_seam("robust", "") != 0 || pthread_mutex_trylock(mutex_of(&l)) != EOWNERDEAD)
+        return kv_fail(KV_EUNSUPPORTED,
+                       "this system does not tell of the death of who held a lock");
+    pthread_mutex_consistent(mutex_of(&l));
+    pthread_mutex_unlock(mutex_of(&l));
+    proven = 1;
+    return KV_OK;
+}
+
 /* ---- the process's own lock ---- */
 
 static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;

@@ -45,6 +45,33 @@ static void goes_on_in_child(void *arg)
     goes_on(arg);
 }
 
+/* ---- what the system promises -------------------------------------------------------------- */
+
+static int robust_fails(const char *call, const char *what)
+{
+    (void)what;
+    return strcmp(call, "robust") == 0 ? EIO : 0;
+}
+
+/* A lock that stays with the dead would stop everybody for ever: no store is opened then. What was
+ * was found is not remembered, only that all is well. */
+static void meets_no_robust_locks(void *arg)
+{
+    kv *h = NULL;
+
+    kv_test_syscall = robust_fails;
+    CHECK(kv_open(arg, &options, &h) == KV_EUNSUPPORTED && strstr(kv_message(), "death") != NULL);
+    CHECK(kv_open(":memory:", &options, &h) == KV_OK);
+    kv_close(h);
+    CHECK(kv_open(arg, &options, &h) == KV_EUNSUPPORTED);
+    kv_test_syscall = NULL;
+    h = open_store(arg);
+    kv_test_syscall = robust_fails; /* once is enough */
+    kv_close(h);
+    h = open_store(arg);
+    kv_close(h);
+}
+
 /* ---- PID namespaces --------------------------------------------------------------------- */
 
 typedef struct inside {
@@ -387,6 +414,7 @@ int main(void)
 {
     if (!share_begin())
         return 2;
+    CHECK(in_child(meets_no_robust_locks, (void *)(uintptr_t)at("not robust")));
     namespaces();
     forked_and_left();
     forked_in_a_check();
