@@ -475,7 +475,9 @@ int kv_region_copy(kv_region *to, kv_region *from)
 {
     const size_t word = offsetof(kv_head, hash);
     kv_head *h = to->head;
+    const uint64_t *words = (const uint64_t *)(const void *)from->head;
     uint64_t ready[8], place[8][KV_LEVELS], nodes[KV_SPACES];
+    size_t i;
     int s, level;
 
     /* The helper may make more of them at any moment; what is in use stays below `ready`. */
@@ -488,7 +490,9 @@ int kv_region_copy(kv_region *to, kv_region *from)
     }
     memcpy(ready, h->ready, sizeof ready);
     memcpy(place, h->place, sizeof place);
-    memcpy((char *)h + word, (const char *)from->head + word, sizeof *h - word);
+    /* By words: the helper's change without the lock. */
+    for (i = word / 8; i < sizeof *h / 8; i++)
+        ((uint64_t *)(void *)h)[i] = kv_load_relaxed(&words[i]);
     memcpy(h->ready, ready, sizeof ready);
     memcpy(h->place, place, sizeof place);
     for (s = 0; s < KV_SPACES; s++)

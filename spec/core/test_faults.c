@@ -121,61 +121,116 @@ static void big_put(model *m, int i, int k, uint32_t len)
     op_put(m, i, k, &v, &w);
 }
 
-/* Some fifty operations: all kinds, two segments, large values, closing and opening. */
-static void script(model *m, const char *path, int sync)
+/* ---- a script of sessions ---- */
+
+#define SESSION 25 /* operations between opening and closing */
+
+/* All kinds of operations, another segment now and then, large values. */
+static void session(model *m, const char *path, int sync, int ops, int number)
 {
     kv_options o;
-    int i, session;
+    uint64_t done;
+    int i, e;
 
     kv_options_init(&o);
     o.thread = 0;
     o.sync = sync;
     o.interval = 1;
-    for (session = 0; session < 2 && !m->failed; session++) {
-        m->op = "open";
-        if (model_open(m, path, &o) != KV_OK) {
-            m->refused++;
-            continue;
-        }
-        for (i = 0; i < 25 && !m->failed; i++) {
-            if (i % 3 == 0)
-                big_put(m, i % MODEL_NS, (int)roll(MODEL_KEYS), 7000);
-            else if (i == 7)
-                big_put(m, 1, 3, 20000);
-            else if (i == 13)
-                op_expire(m, 1, 3, 100000);
-            else if (i == 15)
-                big_put(m, 1, 3, 18000);
-            else if (i == 17)
-                op_batch(m, 2, MODEL_BATCH);
-            else if (i == 19)
-                op_drop(m, session);
-            else
-                random_op(m);
-            if (i == 20) {
-                uint64_t done;
-
-                clock_is(wall + 2500);
-                m->op = "tick";
-                int e = kv_tick(m->h, 50, &done);
-                HOLDS(m, e == KV_OK || is_refusal(e));
-            }
-        }
-        /* Some that cannot fail while the system does not: there is nothing to write. */
-        op_list(m, 0);
-        model_close(m);
+    m->op = "open";
+    if (model_open(m, path, &o) != KV_OK) {
+        m->refused++;
+        return;
     }
+    for (i = 0; i < ops && !m->failed; i++) {
+        if (i % 3 == 0)
+            big_put(m, i % MODEL_NS, (int)roll(MODEL_KEYS), 7000);
+        else if (i == 7)
+            big_put(m, 1, 3, 20000);
+        else if (i == 13)
+            op_expire(m, 1, 3, 100000);
+        else if (i == 15)
+            big_put(m, 1, 3, 18000);
+        else if (i == 17)
+            op_batch(m, 2, MODEL_BATCH);
+        else if (i == 19)
+            op_drop(m, number % MODEL_NS);
+        else
+            random_op(m);
+        if (i == 20) {
+            clock_is(wall + 2500);
+            m->op = "tick";
+            e = kv_tick(m->h, 50, &done);
+            HOLDS(m, e == KV_OK || is_refusal(e));
+        }
+    }
+    /* Some that cannot fail while the system does not: there is nothing to write. */
+    op_list(m, 0);
+    model_close(m);
 }
 
-static void one_fault(const char *path, uint64_t seed, int sync, long at_call, int forever,
-                      int error)
+/* Where a session begins: the files and all that decides what it does. */
+typedef struct start {
+    char files[400]; /* none: there is no store yet */
+    model model;
+    uint64_t seed;
+    int64_t wall;
+} start;
+
+/* But for the index and the lock, which a copy has no use for. */
+static void copy_files(const char *from, const char *to)
+{
+    static char bytes[1 << 20];
+    char name[2][700];
+    struct dirent *entry;
+    DIR *d = opendir(from);
+    ssize_t n;
+    int in, out;
+
+    remove_files(to);
+    if (d == NULL)
+        return;
+    CHECK(mkdir(to, 0700) == 0);
+    while ((entry = readdir(d)) != NULL) {
+        if (entry->d_name[0] == '.' || strncmp(entry->d_name, "index.", 6) == 0 ||
+            strcmp(entry->d_name, "lock") == 0)
+            continue;
+        snprintf(name[0], sizeof name[0], "%.400s/%.200s", from, entry->d_name);
+        snprintf(name[1], sizeof name[1], "%.400s/%.200s", to, entry->d_name);
+        in = open(name[0], O_RDONLY);
+        out = open(name[1], O_WRONLY | O_CREAT, 0600);
+        n = read(in, bytes, sizeof bytes);
+        CHECK(n >= 0 && n < (ssize_t)sizeof bytes && write(out, bytes, (size_t)n) == n);
+        close(in);
+        close(out);
+    }
+    closedir(d);
+}
+
+static void begin_at(const start *s, model *m, const char *path)
+{
+    copy_files(s->files, path);
+    model_copy(m, &s->model);
+    model_seed = s->seed;
+    clock_is(s->wall);
+}
+
+static void end_at(start *s, model *m, const char *path)
+{
+    copy_files(path, s->files);
+    model_clear(&s->model);
+    model_copy(&s->model, m);
+    s->seed = model_seed;
+    s->wall = wall;
+}
+
+/* A session in which a call fails, and a few operations of the next one, in which a call may, too.
+ */
+static void one_fault(const start *s, const char *path, int number, int sync, long at_call,
+                      int forever, int error)
 {
     model *m = calloc(1, sizeof *m);
-    char what[240];
 
-    remove_files(path);
-    model_seed = seed;
-    clock_is(T0);
+    begin_at(s, m, path);
     m->faults = 1;
     calls = 0;
     fail_from = at_call;
@@ -183,19 +238,19 @@ static void one_fault(const char *path, uint64_t seed, int sync, long at_call, i
     fail_with = error;
     failed_call[0] = 0;
     kv_test_syscall = fail_one;
-    script(m, path, sync);
+    session(m, path, sync, SESSION, number);
+    session(m, path, sync, 5, number + 1);
     fail_from = 0;
+    kv_test_syscall = NULL;
     if (!m->failed) {
         /* A life without faults after it. */
         (void)found_again(m, path);
         if (m->h != NULL)
             model_close(m);
     }
-    kv_test_syscall = NULL;
-    snprintf(what, sizeof what, "call %ld (%s) %s, %s, sync %d, SEED=%llu", at_call, failed_call,
-             forever ? "for ever" : "once", strerror(error), sync, (unsigned long long)seed);
     if (m->failed)
-        fprintf(stderr, "%s\n", what);
+        fprintf(stderr, "call %ld (%s) %s, %s, sync %d, session %d\n", at_call, failed_call,
+                forever ? "for ever" : "once", strerror(error), sync, number);
     model_clear(m);
     free(m);
 }
@@ -250,37 +305,59 @@ static void faults_in_life(const char *path, uint64_t seed, long steps)
     free(m);
 }
 
-static void every_call(void)
+static long every_call_of(const start *s, const char *path, int number, int sync)
 {
     static const int errors[] = {EIO, ENOSPC, ENOMEM, EMFILE, EDQUOT, EINTR};
+    long stride = getenv("KV_SHORT") ? 29 : 1, total, n, done = 0;
+    int all = getenv("KV_LONG") != NULL, e;
+
+    one_fault(s, path, number, sync, 0, 0, 0);
+    total = calls;
+    CHECK(total > 50);
+    /* The kinds of failure take turns, unless there is time for all. One that never ends may not be
+     * EINTR: that would be a program nobody can stop signalling. */
+    for (n = 1; n <= total && check_failures == 0; n += stride)
+        for (e = 0; e < 6; e++) {
+            if (all || e == n % 6)
+                one_fault(s, path, number, sync, n, 0, errors[e]), done++;
+            if (errors[e] != EINTR && (all || e == (n + number) % 5))
+                one_fault(s, path, number, sync, n, 1, errors[e]), done++;
+        }
+    return done;
+}
+
+static void every_call(void)
+{
     static const int syncs[] = {KV_SYNC_NONE, KV_SYNC_ALWAYS};
+    int sessions = getenv("KV_LONG") ? 500 / SESSION : 50 / SESSION, s, i;
     uint64_t seed = model_seed;
+    start *from = calloc(1, sizeof *from);
+    model *m = calloc(1, sizeof *m);
     char path[400];
-    long total, n, done = 0, stride;
-    size_t e;
-    int s;
+    long done = 0;
 
     snprintf(path, sizeof path, "%s", at("faults"));
+    snprintf(from->files, sizeof from->files, "%s", at("start"));
     for (s = 0; s < 2; s++) {
-        one_fault(path, seed, syncs[s], 0, 0, 0);
-        total = calls;
-        CHECK(total > 100);
-        stride = getenv("KV_SHORT") ? 29 : 1;
-        /* Each call fails; the kinds of failure take turns, unless there is time for all. */
-        for (n = 1; n <= total && check_failures == 0; n += stride)
-            for (e = 0; e < 6; e++) {
-                if (!getenv("KV_LONG") && e != (size_t)n % 6 && !(e == 1 && n % 4 == 0))
-                    continue;
-                one_fault(path, seed, syncs[s], n, 0, errors[e]);
-                if (errors[e] != EINTR && n % 2 == 0)
-                    one_fault(path, seed, syncs[s], n, 1, errors[e]);
-                done++;
-            }
+        remove_files(from->files);
+        model_clear(&from->model);
+        memset(&from->model, 0, sizeof from->model);
+        from->seed = seed;
+        from->wall = T0;
+        for (i = 0; i < sessions && check_failures == 0; i++) {
+            done += every_call_of(from, path, i, syncs[s]);
+            begin_at(from, m, path);
+            session(m, path, syncs[s], SESSION, i);
+            end_at(from, m, path);
+            model_clear(m);
+        }
     }
-    if (getenv("VERBOSE"))
-        fprintf(stderr, "%ld faults in a script of %ld calls\n", done, total);
-    for (n = 0; n < 3 && check_failures == 0; n++)
-        faults_in_life(path, seed + (uint64_t)n * 1000, model_steps(1500));
+    model_clear(&from->model);
+    free(from);
+    free(m);
+    printf("%ld faults in scripts of %d operations\n", done, sessions * SESSION);
+    for (i = 0; i < 3 && check_failures == 0; i++)
+        faults_in_life(path, seed + (uint64_t)i * 1000, model_steps(1500));
     model_seed = seed + 1;
 }
 
