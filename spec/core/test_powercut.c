@@ -205,7 +205,7 @@ static uint64_t bytes_at(const char *p, size_t off)
 static void write_sectors(int fd, const file *f, const content *now)
 {
     static char bytes[1 << 18];
-    uint64_t mode = image_below(8), keep = image_below(now->size / SECTOR + 1);
+    uint64_t kind = image_below(8), keep = image_below(now->size / SECTOR + 1);
     size_t unit = image_below(2) ? SECTOR : KV_PAGE, off, n;
     size_t size = now->size;
 
@@ -216,10 +216,10 @@ static void write_sectors(int fd, const file *f, const content *now)
         int dice;
 
         n = size - off < unit ? size - off : unit;
-        dice = mode == 0   ? 0
-               : mode == 1 ? 2
-               : mode == 2 ? (off / SECTOR < keep ? 2 : 0)
-               : mode == 3 ? (off / SECTOR < keep ? 0 : 2)
+        dice = kind == 0   ? 0
+               : kind == 1 ? 2
+               : kind == 2 ? (off / SECTOR < keep ? 2 : 0)
+               : kind == 3 ? (off / SECTOR < keep ? 0 : 2)
                            : (int)image_below(3);
         if (dice == 0)
             from = f->synced ? &f->durable : NULL;
@@ -472,6 +472,10 @@ int main(void)
     lives = getenv("KV_ROUNDS") ? atoi(getenv("KV_ROUNDS"))
             : getenv("KV_LONG") ? 14000
                                 : image_steps(150); /* some 70 images each */
+    if (getenv("KV_SHORT")) {                       /* more lives of the same time */
+        cut_odds = 4;
+        cut_after = 3;
+    }
     good = old_tail() && failed_sync();
     for (i = 0; i < lives && good; i++) {
         if (i % 15 == 0) {
