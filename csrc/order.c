@@ -107,12 +107,14 @@ static uint64_t freed_before(const kv_region *r)
     const uint64_t head = KV_HEAD_ADDR + offsetof(kv_head, order) + 8 * KV_ORDER_FREE_HEAD;
     const uint64_t space_mask = (uint64_t)0xffff << 48 | 0xffff;
     const uint64_t link = link_addr(1) & space_mask;
-    uint64_t i, n = 0;
+    uint64_t i, addr, n = 0;
 
-    for (i = 0; i < r->head->journal.count; i++) {
+    /* The helper asks without the writer lock, for an estimate. */
+    for (i = 0; i < kv_load_relaxed(&r->head->journal.count); i++) {
         const kv_journal_entry *e = &r->head->journal.entry[i];
 
-        n += (e->addr & space_mask) == link || (e->addr == head && e->old == 0);
+        addr = kv_load_relaxed(&e->addr);
+        n += (addr & space_mask) == link || (addr == head && kv_load_relaxed(&e->old) == 0);
     }
     return n;
 }

@@ -17,6 +17,8 @@ function doing.rest()
   ngx.sleep(0.01)
 end
 
+doing.none = doing.rest
+
 -- Between two pages the event loop has its turn. Ends early when something else is to be done.
 function doing.kv()
   local cursor, keys = nil, 0

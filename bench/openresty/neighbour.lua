@@ -39,9 +39,14 @@ local function measure(of, doing, notes)
   local said = run(COMMAND:format(of))
   local p99, max, failed, rate = said:match "p99 (%d+) max (%d+) failed (%d+) rate (%d+)"
   assert(p99 and failed == "0", said)
-  assert(not word "stray", "worker 0 answered requests")
-  notes[#notes + 1] = { max = max / 1000, rate = tonumber(rate),
-    listed = ((tonumber(word "listed") or 0) - before) / SECONDS }
+  local listed = ((tonumber(word "listed") or 0) - before) / SECONDS
+  if word "stray" then -- wrk came too late, and worker 0 got connections: not what was asked
+    word("stray", "nil")
+    word("mode", "none")
+    wait_until("doing", "none")
+    return measure(of, doing, notes)
+  end
+  notes[#notes + 1] = { max = max / 1000, rate = tonumber(rate), listed = listed }
   return p99 * 1000
 end
 
@@ -60,15 +65,20 @@ for i, case in ipairs {
 end
 local p99 = bench.contest("p99", entries)
 word("mode", "rest")
+local rate = {}
 for i, entry in ipairs(entries) do
   local function median(what)
     local values = {}
     for k, note in ipairs(notes[i]) do values[k] = note[what] end
     return bench.median(values)
   end
+  rate[i] = median "rate"
   bench.row("slowest, " .. entry[1], median "max", "ms",
-    ("%.0f requests/s, %.0f keys listed/s"):format(median "rate", median "listed"))
+    ("%.0f requests/s, %.0f keys listed/s"):format(rate[i], median "listed"))
 end
 bench.at_most("p99 of requests: while the other worker lists / rests",
   p99[entries[2][1]] / p99[entries[1][1]], 1.2)
-bench.row("the same with get_keys(0)", p99[entries[4][1]] / p99[entries[3][1]], "times")
+-- The few requests that wait a second for the dictionary are less than a hundredth of those that
+-- get through in between: not p99 tells, but how many there are.
+bench.row("requests/s while the other lists / rests (kv)", rate[2] / rate[1], "times")
+bench.row("requests/s with get_keys(0) / at rest (dict)", rate[4] / rate[3], "times")
