@@ -231,14 +231,15 @@ static void forked_in_a_check(void)
     const char *path = at("pinned");
     kv *h = open_store(path);
     kv_ns *ns = space(h);
-    kv_db *shadow = calloc(1, sizeof *shadow);
+    static kv_db *shadow; /* the child still has it */
+    static char large[40001];
     uint64_t tail;
-    char *large = calloc(1, 40001);
     pid_t child;
     int i;
 
     clear_flags();
-    memset(large, 'x', 40000);
+    shadow = calloc(1, sizeof *shadow);
+    memset(large, 'x', sizeof large - 1);
     CHECK(put(ns, "large", large) == KV_OK);
     CHECK(kv_shadow_open(h->s, shadow, &tail) == KV_OK);
     child = fork();
@@ -261,7 +262,6 @@ static void forked_in_a_check(void)
     CHECK(count_files(path, "blob.") == 0);
     set_flag(2, 1);
     CHECK(status_of(child) == 0);
-    free(large);
     kv_ns_close(ns);
     kv_close(h);
 }
