@@ -433,7 +433,8 @@ typedef struct kv_range {
 
 typedef struct kv_iter kv_iter;
 KV_API size_t
-kv_iter_size(void); /* bytes a caller provides for one (aligned to 16); nothing to free */
+kv_iter_size(void);       /* bytes a caller provides for one (aligned to 16); nothing to free */
+#define KV_ITER_SIZE 6144 /* enough, for one on the stack */
 /* Takes no lock, holds nothing, and survives any change to the store: a key there throughout is met
  * once, one never there is not met. Takes ns's scratch at each step, as kv_get does. */
 KV_API int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *range);

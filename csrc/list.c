@@ -9,8 +9,10 @@
 
 #include <string.h>
 
-/* Keys looked up ahead, so that their cache misses overlap. */
-#define AHEAD 8
+/* Keys are looked up ahead, so that their cache misses overlap and are over when their turn comes:
+ * each time so many, and a bucket is fetched that many keys before the record that it names. */
+#define STEP 8
+#define RING 32 /* a power of two, at least three steps */
 
 struct kv_iter {
     kv_ns *ns;
@@ -22,19 +24,24 @@ struct kv_iter {
     int i;        /* next index in the leaf */
     int from, to; /* those of its keys that lie within the bounds: from <= i < to */
     int fresh;    /* the leaf must be read */
-    int warm;     /* keys from i on whose hashes are known and whose records are on their way */
-    int cold;     /* index of i's hash and slot */
-    uint64_t hash[AHEAD];
-    const uint64_t *slot[AHEAD]; /* where it was found; NULL: look properly */
+    /* Of the keys from i on, how many have their bucket on its way, and how many their record; in a
+     * ring that begins at `turn`. */
+    int buckets, records;
+    unsigned turn;
+    uint64_t hash[RING];
+    const uint64_t *slot[RING]; /* the bucket, then the slot; NULL: look properly */
     size_t low_len, high_len;
     int has_high;
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
     unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
     size_t next_len;
-    const uint64_t *state;           /* of the namespace */
-    unsigned char key[KV_ORDER_KEY]; /* handed out */
+    const uint64_t *state; /* of the namespace */
+    /* Handed out, and the last one of those ahead; both begin as the leaf's keys do. */
+    unsigned char key[KV_ORDER_KEY + 8], ahead[KV_ORDER_KEY + 8];
     kv_leaf leaf;
 };
+
+KV_STATIC_ASSERT(sizeof(kv_iter) <= KV_ITER_SIZE, iter_size);
 
 size_t kv_iter_size(void)
 {
@@ -128,7 +135,8 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     it->state = kv_ns_state_word(ns->h->s, it->id);
     it->done = id == 0 || it->state == NULL;
     it->fresh = 1;
-    it->i = it->warm = 0;
+    it->i = it->buckets = it->records = 0;
+    it->turn = 0;
     it->low_len = kv_order_put_ns(it->id, it->low);
     it->has_high = 0;
     n = kv_order_put_ns(it->id, k);
@@ -205,7 +213,9 @@ static int settle(kv_iter *it)
             if (e != KV_OK)
                 return e;
             it->fresh = 0;
-            it->warm = 0;
+            it->buckets = it->records = 0;
+            kv_leaf_prefix(&it->leaf, it->key);
+            kv_leaf_prefix(&it->leaf, it->ahead);
             KV_PAUSE("list: leaf read");
         }
         if (it->i >= it->from && it->i < it->to)
@@ -226,69 +236,87 @@ static int settle(kv_iter *it)
     }
 }
 
-/* The next keys in three rounds over all of them, so that their cache misses overlap: buckets,
- * slots, records. */
-static void warm(kv_iter *it)
+/* Another step of each, as far as there are keys in the leaf. */
+static KV_NOINLINE void look_ahead(kv_iter *it)
 {
     kv_db *s = it->ns->h->s;
-    uint64_t word;
-    size_t n;
-    int k, i, step = it->reverse ? -1 : 1;
+    uint64_t seed0 = it->ns->seed0, seed1 = it->ns->seed1, hash, word;
+    int i, n, step = it->reverse ? -1 : 1,
+              left = it->reverse ? it->i - it->from + 1 : it->to - it->i;
+    const uint64_t *slot;
+    unsigned k;
+    size_t len;
 
-    for (k = 0; k < AHEAD; k++) {
-        i = it->i + k * step;
-        n = i >= it->from && i < it->to ? kv_leaf_key(&it->leaf, i, it->key) : 0;
-        if (n < 4)
+    left = left < 3 * STEP ? left : 3 * STEP;
+    for (n = it->buckets, i = it->i + n * step; n < left; n++, i += step) {
+        len = kv_leaf_rest(&it->leaf, i, it->ahead);
+        if (len < 4)
             break;
-        it->hash[k] = kv_hash_key(it->ns->seed0, it->ns->seed1, it->id, it->key + 4, n - 4);
-        it->slot[k] = kv_hash_bucket(&s->region, it->hash[k]);
-        kv_prefetch(it->slot[k]);
+        hash = kv_hash_key(seed0, seed1, it->id, it->ahead + 4, len - 4);
+        slot = kv_hash_bucket(&s->region, hash);
+        kv_prefetch(slot);
+        k = (it->turn + (unsigned)n) % RING;
+        it->hash[k] = hash;
+        it->slot[k] = slot;
     }
-    it->warm = k;
-    it->cold = 0;
-    for (i = 0; i < k; i++) {
-        it->slot[i] = kv_hash_slot(it->slot[i], it->hash[i]);
-        word = kv_hash_peek(it->slot[i], it->hash[i]);
+    it->buckets = n;
+    for (i = n, n = it->records; n < i && n < 2 * STEP; n++) {
+        k = (it->turn + (unsigned)n) % RING;
+        hash = it->hash[k];
+        slot = kv_hash_slot(it->slot[k], hash);
+        it->slot[k] = slot;
+        word = kv_hash_peek(slot, hash);
         if (word != 0)
             kv_log_prefetch(&s->log, word & KV_ADDR_MASK);
     }
+    it->records = n;
 }
 
-/* Copies what the iterator's flags ask for of a record read in place. */
-static int take(kv_iter *it, kv_rec *r)
-{
-    kv_scratch *to = &it->ns->scratch;
-    size_t value = it->flags & (KV_KEYS_ONLY | KV_NO_VALUES) ? 0 : r->value_len,
-           meta = it->flags & KV_KEYS_ONLY ? 0 : r->meta_len;
-    int e = KV_OK;
-
-    if (value + meta != 0) {
-        e = value + meta > to->cap ? kv_scratch_need(to, value + meta) : KV_OK;
-        if (e != KV_OK)
-            return e;
-        memcpy(to->p, r->meta - value, value + meta); /* they are neighbours */
-    }
-    r->value = to->p;
-    r->value_len = (uint32_t)value;
-    r->meta = to->p + value;
-    r->meta_len = (uint32_t)meta;
-    return e;
-}
-
-/* The record of the key at i; the usual case without a full scan, as in glance of read.c. */
-static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
+/* The usual case, as in glance of read.c: the key's record is plain and where its home bucket says.
+ * What the iterator's flags ask for is copied. 0: it is not so. */
+static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_record *out)
 {
     kv_db *s = it->ns->h->s;
-    uint64_t hash = it->hash[it->cold], slot = kv_hash_peek(it->slot[it->cold], hash);
+    kv_scratch *to = &it->ns->scratch;
+    uint64_t slot = kv_hash_peek(it->slot[it->turn], it->hash[it->turn]);
+    kv_rec_plain plain;
+    const char *at;
     uint32_t id;
+    kv_rec r;
 
-    if (slot && kv_log_read(&s->log, slot & KV_ADDR_MASK, r, &id) && r->key_len == len &&
-        r->kind == KV_REC_PUT && r->ns == it->id && kv_same_key(r->key, key, len)) {
-        KV_PAUSE("list: record to be taken");
-        if (take(it, r) == KV_OK && kv_still(s, id))
-            return KV_OK;
+    at = slot ? kv_log_value(&s->log, slot & KV_ADDR_MASK, it->id, key, len, &plain, &id) : NULL;
+    if (kv_unlikely(at == NULL || (plain.expires != 0 && plain.expires <= kv_store_now(s))))
+        return 0;
+    KV_PAUSE("list: record to be taken");
+    memset(out, 0, sizeof *out);
+    out->key = key;
+    out->key_len = len;
+    if (it->flags & KV_KEYS_ONLY)
+        return kv_still(s, id);
+    out->expires = plain.expires;
+    kv_rec_history(at, &out->rev, &out->id, &out->created, &out->updated);
+    r.value_len = it->flags & KV_NO_VALUES ? 0 : plain.value_len;
+    r.type = it->flags & KV_NO_VALUES ? KV_NULL : (uint8_t)plain.type;
+    out->meta_len = plain.meta_len;
+    if (r.value_len + out->meta_len != 0) {
+        if (r.value_len + out->meta_len > to->cap &&
+            kv_scratch_need(to, r.value_len + out->meta_len) != KV_OK)
+            return 0;
+        memcpy(to->p, plain.meta - r.value_len, r.value_len + out->meta_len);
     }
-    return kv_read(s, it->id, hash, key, len, &it->ns->scratch, r, NULL);
+    r.value = to->p;
+    out->meta = to->p + r.value_len;
+    if (r.type == KV_NULL)
+        out->value.type = KV_NULL;
+    else if (kv_value_read(&r, &out->value) != KV_OK)
+        return 0;
+    return kv_still(s, id);
+}
+
+/* Whatever it is. */
+static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
+{
+    return kv_read(it->ns->h->s, it->id, it->hash[it->turn], key, len, &it->ns->scratch, r, NULL);
 }
 
 static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
@@ -310,8 +338,9 @@ static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
 static void advance(kv_iter *it)
 {
     it->i += it->reverse ? -1 : 1;
-    it->warm--;
-    it->cold++;
+    it->turn = (it->turn + 1) % RING;
+    it->buckets--;
+    it->records--;
 }
 
 static int next(kv_iter *it, kv_record *out)
@@ -328,7 +357,7 @@ static int next(kv_iter *it, kv_record *out)
         it->s = s;
         it->state = kv_ns_state_word(s, it->id);
         it->done = it->state == NULL;
-        it->warm = 0;
+        it->buckets = it->records = 0;
     }
     kv_scratch_shrink(&it->ns->scratch);
     kv_scratch_shrink(&it->ns->blob);
@@ -338,11 +367,15 @@ static int next(kv_iter *it, kv_record *out)
         e = settle(it);
         if (e != KV_OK)
             return e;
-        if (it->warm <= 0)
-            warm(it);
-        n = kv_leaf_key(&it->leaf, it->i, it->key);
-        if (n < 5)
+        if (it->records <= STEP)
+            look_ahead(it);
+        n = kv_leaf_rest(&it->leaf, it->i, it->key);
+        if (kv_unlikely(n < 5 || it->records <= 0))
             return damaged_order(it);
+        if (kv_likely(read_plainly(it, key, (uint32_t)n - 4, out))) {
+            advance(it);
+            return KV_OK;
+        }
         e = read_next(it, key, (uint32_t)n - 4, &r);
         for (rev = 0; e == KV_OK && kv_rec_live(s, &r) && r.rev != rev;) {
             rev = r.rev;

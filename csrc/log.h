@@ -249,16 +249,23 @@ static inline int kv_log_still(const kv_log *l, uint32_t id)
     kv_fence_acquire();
     return kv_load(&l->w[KV_LOG_OLDEST]) <= id;
 }
-/* Decodes the record at an address where it lies, for whoever asks kv_log_still of segment *id
- * after all was read. 0: take kv_log_fetch. */
-static inline int kv_log_read(const kv_log *l, uint64_t addr, kv_rec *out, uint32_t *id)
+/* The plain record of a key where it lies, if it is at this address, for whoever asks kv_log_still
+ * of segment *id after all was read. NULL: take kv_log_fetch. */
+static inline __attribute__((always_inline)) const char *
+kv_log_value(const kv_log *l, uint64_t addr, uint32_t ns, const char *key, uint32_t len,
+             kv_rec_plain *out, uint32_t *id)
 {
     kv_log_view v = kv_log_look(l, addr);
     uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
+    const char *p;
 
+    if (kv_unlikely(v.base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > v.size))
+        return NULL;
+    p = v.base + off;
+    kv_prefetch(p + 64); /* before its length is known */
+    kv_prefetch(p + 128);
     *id = v.id;
-    return kv_likely(v.base != NULL && off >= KV_SEG_HEAD && off + KV_REC_MIN <= v.size) &&
-           kv_rec_decode(v.base + off, v.size - off, kv_rec_seed(v.salt, off), out) == KV_OK;
+    return kv_rec_value(p, v.size - off, kv_rec_seed(v.salt, off), ns, key, len, out) ? p : NULL;
 }
 /* Decodes it in place, under the writer lock (nothing that is current is retired then). */
 int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out);

@@ -105,8 +105,8 @@ static int push_fields(lua_State *L)
  * the key left in o->after. Results of a failure are announced by *n. */
 static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int *n)
 {
-    char room[KV_LUA_ROOM];
-    kv_iter *it = new_iter(L);
+    char room[KV_LUA_ROOM], memory[KV_ITER_SIZE + 15];
+    kv_iter *it = align(memory);
     int64_t count = 0;
     size_t bytes = 0;
     int names = push_fields(L), top = lua_gettop(L), rc;
@@ -118,10 +118,12 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
         kv_record
             r;     /* its key lies in the iterator, the rest where the next call of the core may */
         int first; /* the value, when it is on the stack already */
+        const char *name;
         kv_lua_live(L, c);
         rc = kv_iter_next(it, &r);
         if (rc != KV_OK)
             return rc;
+        name = r.key;
         if (count == o->limit)
             return KV_OK;
         if (r.value.type == KV_STRING || r.value.type == KV_JSON) {
@@ -129,7 +131,12 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
                 return KV_OK;
             bytes += r.value.len;
         }
-        memcpy(o->after, r.key, r.key_len);
+        /* Only where it may be asked for after the iterator went on. */
+        if (o->values || r.meta_len != 0 || count + 1 == o->limit) {
+            name = memcpy(o->after, r.key, r.key_len);
+            o->r.after = o->after;
+            o->r.after_len = r.key_len;
+        }
         first = KV_LUA_COPIES_FIRST && r.value.type == KV_STRING && r.meta_len == 0;
         if (first)
             kv_lua_push(L, &r.value, KV_LUA_PLAIN);
@@ -143,7 +150,7 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
             return rc;
         lua_createtable(L, 0, 1 + (r.expires != 0) + (r.meta_len != 0) + o->values);
         lua_pushvalue(L, names + NAME);
-        lua_pushlstring(L, o->after, r.key_len);
+        lua_pushlstring(L, name, r.key_len);
         lua_rawset(L, -3);
         if (r.expires != 0) {
             lua_pushvalue(L, names + EXPIRATION);
@@ -164,9 +171,8 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
             lua_rawset(L, -3);
         }
         lua_rawseti(L, keys, (int)++count);
-        lua_settop(L, top);
-        o->r.after = o->after;
-        o->r.after_len = r.key_len;
+        if (o->values || r.meta_len != 0)
+            lua_settop(L, top);
     }
     return rc;
 }

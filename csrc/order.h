@@ -19,6 +19,8 @@
 
 #include "region.h"
 
+#include <string.h>
+
 #pragma GCC visibility push(hidden)
 
 #define KV_ORDER_KEY   (4 + KV_MAX_KEY)
@@ -67,6 +69,8 @@ int kv_order_remove(kv_region *r, const void *key, size_t len);
 typedef struct kv_leaf {
     uint64_t node[KV_NODES_SIZE / 8];
     int count;                /* keys in it */
+    int ends, data, dlen;     /* offsets in it of where its keys' ends and bytes are; how many */
+    int plen;                 /* bytes that all begin with; they lie before `data` */
     int has_lower, has_upper; /* lower <= keys < upper; without: unbounded */
     uint32_t lower_len, upper_len;
     unsigned char lower[KV_ORDER_KEY], upper[KV_ORDER_KEY];
@@ -81,6 +85,33 @@ int kv_order_read(kv_region *r, const void *key, size_t len, int before, kv_leaf
 int kv_leaf_find(const kv_leaf *leaf, const void *key, size_t len);
 /* Writes key i (KV_ORDER_KEY bytes of room), returns its length; 0: damage. */
 size_t kv_leaf_key(const kv_leaf *leaf, int i, unsigned char *out);
+/* The same where the bytes that all keys begin with are in place (kv_leaf_prefix). Eight bytes more
+ * may be written than the key has. */
+static inline void kv_leaf_prefix(const kv_leaf *leaf, unsigned char *out)
+{
+    if (leaf->plen)
+        memcpy(out, (const char *)leaf->node + leaf->data - leaf->plen, (size_t)leaf->plen);
+}
+static inline size_t kv_leaf_rest(const kv_leaf *leaf, int i, unsigned char *out)
+{
+    const unsigned char *base = (const unsigned char *)leaf->node;
+    uint16_t from = 0, to;
+    int len;
+
+    if (kv_unlikely(i < 0 || i >= leaf->count))
+        return 0;
+    if (i > 0)
+        memcpy(&from, base + leaf->ends + 2 * i - 2, 2);
+    memcpy(&to, base + leaf->ends + 2 * i, 2);
+    len = to - from;
+    if (kv_unlikely(len < 0 || to > leaf->dlen || leaf->plen + len > KV_ORDER_KEY))
+        return 0;
+    if (kv_likely(len <= 8)) /* a node ends with eight bytes that are not used */
+        memcpy(out + leaf->plen, base + leaf->data + from, 8);
+    else
+        memcpy(out + leaf->plen, base + leaf->data + from, (size_t)len);
+    return (size_t)(leaf->plen + len);
+}
 
 /* Verifies the tree: order, bounds, counts, depth, generations, free queue disjoint. Not concurrent
  * with writers. */

@@ -118,6 +118,10 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
             if (v.logged && (!merge_log(leaf->node, &v) || !kv_node_view(leaf->node, &v)))
                 return -1;
             leaf->count = v.count;
+            leaf->ends = (int)((const char *)v.end - (const char *)leaf->node);
+            leaf->data = (int)((const char *)v.data - (const char *)leaf->node);
+            leaf->dlen = v.dlen;
+            leaf->plen = v.plen;
             return 1;
         }
         i = v.entries;
@@ -174,11 +178,15 @@ int kv_leaf_find(const kv_leaf *leaf, const void *key, size_t len)
 
 size_t kv_leaf_key(const kv_leaf *leaf, int i, unsigned char *out)
 {
-    kv_view v;
+    unsigned char key[KV_ORDER_KEY + 8];
+    size_t n;
 
-    if (leaf->count == 0 || !kv_node_view(leaf->node, &v))
+    if (leaf->count == 0)
         return 0;
-    return kv_node_key(&v, i, out);
+    kv_leaf_prefix(leaf, key);
+    n = kv_leaf_rest(leaf, i, key);
+    memcpy(out, key, n);
+    return n;
 }
 
 /* ---- verification ---- */

@@ -249,9 +249,7 @@ static inline __attribute__((always_inline)) int glance(kv_ns *ns, const char *k
                                                         kv_rec_plain *out, uint32_t *id)
 {
     kv_db *s = ns->h->s;
-    kv_log_view seg;
     uint64_t addr;
-    uint32_t off;
 
     if (kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY || !kv_fresh(ns->h) || ns->state == NULL ||
                     kv_load(ns->state) != KV_NAME_LIVE))
@@ -259,13 +257,7 @@ static inline __attribute__((always_inline)) int glance(kv_ns *ns, const char *k
     addr = kv_hash_glance(&s->region, kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len)) &
            KV_ADDR_MASK;
     KV_PAUSE("glance: slot read");
-    seg = kv_log_look(&s->log, addr);
-    off = (uint32_t)(addr & 0x3fffff) << 2;
-    if (kv_unlikely(seg.base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > seg.size))
-        return 0;
-    *id = seg.id;
-    return kv_rec_value(seg.base + off, seg.size - off, kv_rec_seed(seg.salt, off), ns->id, key,
-                        (uint32_t)len, out) &&
+    return kv_log_value(&s->log, addr, ns->id, key, (uint32_t)len, out, id) != NULL &&
            kv_likely(out->expires == 0 || out->expires > kv_store_now(s));
 }
 

@@ -119,8 +119,8 @@ static inline int kv_same_key(const char *a, const char *b, size_t len)
  * without wide fields: the usual case of a read, in as few steps as it takes. 0: decode it
  * properly. */
 typedef struct kv_rec_plain {
-    const char *value;
-    uint32_t value_len;
+    const char *value, *meta; /* neighbours */
+    uint32_t value_len, meta_len;
     int type;
     int64_t expires;
 } kv_rec_plain;
@@ -154,6 +154,8 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
         return 0;
     out->value = p + head + len;
     out->value_len = n - head - len - meta;
+    out->meta = p + n - meta;
+    out->meta_len = meta;
     out->type = fields >> 8 & 15;
     out->expires = 0;
     if (fields & KV_REC_EXPIRES) {
@@ -162,6 +164,26 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
         out->expires = (int64_t)since + KV_REC_EPOCH + ttl;
     }
     return 1;
+}
+
+/* What else there is to know of a record of which kv_rec_value said 1. */
+static inline void kv_rec_history(const char *p, uint64_t *rev, uint64_t *id, int64_t *created,
+                                  int64_t *updated)
+{
+    uint64_t since = 0;
+    uint32_t f = (uint8_t)p[8], n = 0;
+
+    memcpy(&n, p + 16, 4);
+    memcpy(&since, p + 20, 5);
+    *rev = *id = n;
+    *created = *updated = (int64_t)since + KV_REC_EPOCH;
+    if (f & KV_REC_BIRTH) {
+        p += 25 + (f & KV_REC_EXPIRES ? 4 : 0) + (f & KV_REC_ARMED ? 4 : 0);
+        memcpy(&n, p, 4);
+        *created -= n;
+        memcpy(&n, p + 4, 4);
+        *id -= n;
+    }
 }
 
 /* The namespace id under which the index holds it. */
