@@ -55,7 +55,7 @@ $(eval $(call flavour,build/test,$$(CC),-O2 -g -DKV_TEST))
 $(eval $(call flavour,build/asan,$$(CC),$$(SAN) -fsanitize=address$$(comma)undefined))
 $(eval $(call flavour,build/tsan,$$(CC),$$(SAN) -Wno-tsan -fsanitize=thread))
 $(eval $(call flavour,build/fuzz,$$(CLANG),$$(SAN) -fsanitize=fuzzer-no-link$$(comma)address$$(comma)undefined))
-$(eval $(call flavour,build/cov,$$(CC),-O0 -g -DKV_TEST --coverage))
+$(eval $(call flavour,build/cov,$$(CC),-O0 -g -DKV_TEST -Dalways_inline=unused --coverage -Wl$$(comma)-u$$(comma)__gcov_dump))
 $(eval $(call flavour,build/bug$(BUG),$$(CC),-O1 -g -DKV_TEST -DKV_BUG=$(BUG)))
 
 comma := ,

@@ -242,6 +242,7 @@ static int opens_readonly(void)
 /* In a process of its own, which attaches beside this one. */
 static int exits(int e)
 {
+    fail_from = fail_allocation = 0;
     check_exit(e == KV_OK ? 0 : e == KV_ECORRUPT ? 2 : 1);
     return 0;
 }
