@@ -1,8 +1,8 @@
 -- Branch coverage of the core:   lua spec/core/coverage.lua DIR
 --
--- DIR holds what `gcov -b -c` wrote for the files of csrc. Prints a line for each file and the sum, and fails
--- when a branch that no test takes has no reason in spec/core/uncovered.txt, or fewer than LEAST per cent
--- are taken. LIST=1 prints such branches in the form of that file, to be given a reason.
+-- DIR holds what `gcov -b -c` wrote for the files of csrc. Prints a line for each file and the sum,
+-- and fails when a branch that no test takes has no reason in spec/core/uncovered.txt, or fewer than
+-- LEAST per cent are taken. LIST=1 prints such branches in the form of that file, to be given a reason.
 --
 -- A branch of an inline function counts once, whichever of its copies takes it. What exists in test
 -- builds only (assertions, the seam, errors built in on purpose) does not count.
@@ -32,7 +32,7 @@ local function for_tests(text)
   return false
 end
 
--- What gcov says of one source: its name, and line number -> { text =, copies = { { taken?, ... }, ... } }.
+-- What gcov says of one source: its name, and by line number { text =, copies = { { taken?, ... } } }.
 local function read(path)
   local name, lines, skipped = nil, {}, {}
   local depth = 0 -- of #if inside #ifdef KV_TEST; 0: outside
@@ -141,10 +141,11 @@ end
 for _, name in ipairs(files) do
   local s = sums[name]
   if s.all > 0 then
-    print(("%-20s %5.1f %%  %4d of %4d branches not taken%s"):format(name, 100 * (1 - s.untaken / s.all), s.untaken,
-      s.all, s.bare > 0 and (", %d without a reason"):format(s.bare) or ""))
+    local bare = s.bare > 0 and (", %d without a reason"):format(s.bare) or ""
+    print(("%-20s %5.1f %%  %4d of %4d branches not taken%s"):format(name,
+      100 * (1 - s.untaken / s.all), s.untaken, s.all, bare))
   end
 end
-print(("coverage: %.1f %% of %d branches; %d not taken, %d of them without a reason"):format(100 * taken / all, all,
-  all - taken, bare_all))
+print(("coverage: %.1f %% of %d branches; %d not taken, %d of them without a reason"):format(
+  100 * taken / all, all, all - taken, bare_all))
 os.exit(bare_all == 0 and 100 * taken / all >= LEAST)
