@@ -1,8 +1,9 @@
 -- Branch coverage of the core:   lua spec/core/coverage.lua DIR
 --
--- DIR holds what `gcov -b -c` wrote for the files of csrc. Prints a line for each file and the sum,
--- and fails when a branch that no test takes has no reason in spec/core/uncovered.txt, or fewer than
--- LEAST per cent are taken. LIST=1 prints such branches in the form of that file, to be given a reason.
+-- DIR holds what `gcov -b -c` wrote for the files of csrc. Prints a line for each file and the
+-- sum, and fails when a branch that no test takes has no reason in spec/core/uncovered.txt, or
+-- fewer than LEAST per cent are taken. LIST=1 prints such branches in the form of that file, to be
+-- given a reason.
 --
 -- A branch of an inline function counts once, whichever of its copies takes it. What exists in test
 -- builds only (assertions, the seam, errors built in on purpose) does not count.
@@ -32,7 +33,8 @@ local function for_tests(text)
   return false
 end
 
--- What gcov says of one source: its name, and by line number { text =, copies = { { taken?, ... } } }.
+-- What gcov says of one source: its name, and by line number
+-- { text =, copies = { { taken?, ... } } }.
 local function read(path)
   local name, lines, skipped = nil, {}, {}
   local depth = 0 -- of #if inside #ifdef KV_TEST; 0: outside
