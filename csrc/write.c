@@ -264,7 +264,7 @@ int kv_write_conditions(const kv_found *f, const kv_write *w)
         return kv_fail(KV_ENOTFOUND, "the key does not exist");
     if (w->flags & KV_IF_NOT_EXIST && f->live)
         return kv_fail(KV_EEXISTS, "the key exists");
-    if (w->flags & KV_IF_REV && w->if_rev != (f->live ? f->rec.rev : 0))
+    if (w->flags & KV_IF_REV && w->if_rev != (f->live ? f->rec.rev : 0) && !KV_IS_BUG(61))
         return kv_fail(KV_ECONFLICT, "the key has another revision");
     return KV_OK;
 }
@@ -323,7 +323,7 @@ static int read_before(kv_ns *ns, const char *key, size_t len, before *b)
 
 static int still_before(const kv_found *f, before *b)
 {
-    b->changed = b->out != NULL && b->rev != (f->live ? f->rec.rev : 0);
+    b->changed = b->out != NULL && b->rev != (f->live ? f->rec.rev : 0) && !KV_IS_BUG(60);
     return b->changed;
 }
 

@@ -63,6 +63,8 @@ list() {
 53 test_share_index + segments that somebody holds are zeroed
 55 test_thread_hash + a split clears the old places before the new bucket counts
 56 test_hash + an emptied bucket leaves its chain without a new version
+60 test_linear    a write tells another record than the one it replaced
+61 test_linear    a condition on the revision is not looked at
 END
 }
 

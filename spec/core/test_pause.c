@@ -58,7 +58,7 @@ static struct {
     uint64_t made; /* keys and namespaces so far, for new names */
 } * shared;
 
-static const char *path;
+static char path[200];
 
 static uint32_t state_of(subject *s)
 {
@@ -83,6 +83,7 @@ static subject *self;
 static int self_index, reached;
 
 static const char *point_name(int point);
+static void tell_time(void);
 
 static void stop_at(const char *name)
 {
@@ -91,6 +92,7 @@ static void stop_at(const char *name)
     reached = 1;
     set_state(self, STOPPED);
     wait_while(self, STOPPED);
+    tell_time();
 }
 
 /* ---- stores ----------------------------------------------------------------------------- */
@@ -587,7 +589,11 @@ static void rebuild_and_leave(void *arg)
     o.sync = KV_SYNC_NONE;
     o.timeout = 1;
     rc = kv_open(path, &o, &h);
-    _exit(rc == KV_OK && stats_of(h).replayed > 0 ? 0 : rc == KV_EBUSY ? IS_BUSY : 1);
+    if (rc == KV_EBUSY)
+        _exit(IS_BUSY);
+    if (rc != KV_OK)
+        fprintf(stderr, "  %s\n", kv_message());
+    _exit(rc == KV_OK && stats_of(h).replayed > 0 ? 0 : 1);
 }
 
 static int child_code(void (*body)(void *))
@@ -596,7 +602,8 @@ static int child_code(void (*body)(void *))
 
     if (WIFEXITED(status) && WEXITSTATUS(status) == IS_BUSY)
         return KV_EBUSY;
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0))
+        fprintf(stderr, "  a child ended with status %x\n", (unsigned)status);
     return KV_OK;
 }
 
@@ -1431,7 +1438,7 @@ static void make_store(handle *a)
 
     memset(shared, 0, sizeof *shared);
     tell_time();
-    path = at("store");
+    snprintf(path, sizeof path, "%s", at("store"));
     attach(a, 0, 1);
     for (i = 0; i < FIXED; i++) {
         v = bytes_of(name, fixed_key(i, name));
@@ -1443,6 +1450,7 @@ static void make_store(handle *a)
 
 static void verify(handle *a)
 {
+    tell_time();
     CHECK(read_all(a, look_get) == KV_OK && list_all(a, 0, 0) == KV_OK &&
           list_all(a, 1, 0) == KV_OK && do_check(a, 0) == KV_OK);
 }
