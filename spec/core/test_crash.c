@@ -946,7 +946,7 @@ static void walk_free(walk *w)
 
 /* ---- one death ------------------------------------------------------------------------ */
 
-enum { CHILD_VISITS = 126, VISITS = 120, DICE = 128 };
+enum { VISITS = 124, CHILD_VISITS = 127, DICE = 128 };
 
 /* Whoever comes next. Mostly the neighbour, sometimes a stranger, and this handle when a child has
  * died. */
