@@ -45,15 +45,16 @@ tsan: deps-test
 	  echo "tsan $$t"; TSAN_OPTIONS=halt_on_error=1 build/tsan/bin/$$t || exit 1; done
 
 # Valgrind is some thirty times slower: KV_SHORT asks the tests for a small dose. It knows nothing of
-# what another process wrote to shared memory, and its long double is a double: the tests whose
-# processes die and those of exact numbers are left out.
-VALGRIND_TESTS := $(filter-out test_crash% test_many test_pause test_linear test_json%,$(TESTS))
+# what another process wrote to shared memory, and its long double is a double: the tests of several
+# processes and those of exact numbers are left out.
+VALGRIND_TESTS := $(filter-out test_crash% test_many test_pause test_linear test_share% test_locks \
+  test_remount test_open_faults test_json% test_lua_record,$(TESTS))
 VALGRIND_SPECS := $(wildcard spec/incr_spec.lua spec/values_spec.lua)
 
 valgrind: deps-all
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(VALGRIND_TESTS:%=build/test/bin/%) \
 	  build/test/lua5.4/kv/core.so
-	@for t in $(VALGRIND_TESTS); do echo "valgrind $$t"; KV_SHORT=1 valgrind -q --error-exitcode=9 \
+	@for t in $(VALGRIND_TESTS); do echo "valgrind $$t"; KV_SHORT=1 KV_VALGRIND=1 valgrind -q --error-exitcode=9 \
 	  --leak-check=full --errors-for-leak-kinds=definite build/test/bin/$$t || exit 1; done
 	@for s in $(VALGRIND_SPECS); do \
 	  echo "valgrind $$s"; KV_SHORT=1 KV_FLAVOUR=test KV_PREFIX="valgrind -q --error-exitcode=9" \
