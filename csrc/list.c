@@ -11,8 +11,8 @@
 
 /* Keys are looked up ahead, so that their cache misses overlap and are over when their turn comes:
  * each time so many, and a bucket is fetched that many keys before the record that it names. */
-#define STEP 8
-#define RING 32 /* a power of two, at least three steps */
+#define STEP 4
+#define RING 16 /* a power of two, at least three steps */
 
 struct kv_iter {
     kv_ns *ns;
