@@ -47,7 +47,7 @@ tsan: deps-test
 # Valgrind is some thirty times slower: KV_SHORT asks the tests for a small dose. It knows nothing of
 # what another process wrote to shared memory, and its long double is a double: the tests of several
 # processes and those of exact numbers are left out.
-VALGRIND_TESTS := $(filter-out test_crash% test_many test_pause test_linear test_share% test_locks \
+VALGRIND_TESTS := $(filter-out test_crash% test_many test_pause test_linear test_turns test_share% test_locks \
   test_remount test_open_faults test_json% test_lua_record,$(TESTS))
 VALGRIND_SPECS := $(wildcard spec/incr_spec.lua spec/values_spec.lua)
 

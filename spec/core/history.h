@@ -16,6 +16,10 @@
  * hold up more states behind it. As the times of states grow it may turn out to be too late for
  * that one; then it is given the one before, and the pass is made again.
  *
+ * A listing promises less: never to miss what is there throughout. A key that is being deleted may
+ * be gone from the order while a lookup still finds it. So a key that was not listed must not have
+ * been there, or have been on its way out or in, at some time of the call; no state waits for that.
+ *
  * A call whose process was killed has no return; if somebody saw what it wrote, that is the write.
  * What nobody saw may have happened or not. So a delete of which nothing else is known is tried at
  * each revision that no other write of the store has used, if without it the history makes no
@@ -34,10 +38,11 @@
 enum {
     CALL_NOTHING,
     CALL_READ,
-    CALL_MISS,  /* the key was not there */
-    CALL_THERE, /* it was */
-    CALL_OTHER, /* it had not revision `rev`, or was not there */
-    CALL_PUT,   /* from here on they write */
+    CALL_MISS,     /* the key was not there */
+    CALL_THERE,    /* it was */
+    CALL_OTHER,    /* it had not revision `rev`, or was not there */
+    CALL_UNLISTED, /* a listing did not show it */
+    CALL_PUT,      /* from here on they write */
     CALL_DELETE
 };
 
@@ -135,6 +140,16 @@ static inline void history_state_add(history *h, const call *c)
     s->there = c->kind == CALL_PUT;
 }
 
+static inline int history_may_miss(const history *h, const call *c)
+{
+    size_t i = h->states;
+
+    while (i-- > 0)
+        if (!h->s[i].there && h->s[i].called <= c->returned)
+            return i + 1 == h->states || h->s[i + 1].returned >= c->called;
+    return 0;
+}
+
 /* Finds the times of states; 0: there are none; 2: a call must be of an earlier state. */
 static inline int history_pass(history *h)
 {
@@ -147,7 +162,7 @@ static inline int history_pass(history *h)
     /* least[i + 1]: what the readers of state i ask of the one behind it. */
     memset(least, 0, (h->states + 1) * sizeof *least);
     for (i = 0; i < h->reads; i++)
-        if (h->read[i]->called > least[h->of[i] + 1])
+        if (h->of[i] != SIZE_MAX && h->read[i]->called > least[h->of[i] + 1])
             least[h->of[i] + 1] = h->read[i]->called;
     for (i = 0; i < h->states; i++) {
         history_state *s = &h->s[i];
@@ -164,7 +179,7 @@ static inline int history_pass(history *h)
         const call *c = h->read[i];
         size_t at = h->of[i];
 
-        if (h->s[at].begins <= c->returned)
+        if (at == SIZE_MAX || h->s[at].begins <= c->returned)
             continue;
         while (at > 0 && (!history_fits(c, &h->s[at]) || h->s[at].begins > c->returned))
             at--;
@@ -194,6 +209,12 @@ static inline int history_solve(history *h)
     for (i = 0; i < h->reads; i++) {
         const call *c = h->read[i];
 
+        if (c->kind == CALL_UNLISTED) {
+            if (!history_may_miss(h, c))
+                return history_wrong(h, "a listing missed what was there throughout", c);
+            h->of[i] = SIZE_MAX;
+            continue;
+        }
         if (c->kind == CALL_READ && !history_find(h, c->rev, &at))
             return history_wrong(h, "a read saw what nobody wrote", c);
         /* The last state that it may be of and whose write was called by then. */

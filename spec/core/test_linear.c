@@ -222,7 +222,7 @@ static void do_list(worker *w)
     if (rc != KV_ENOTFOUND)
         fail("list", rc);
     for (k = 0; k < KEYS; k++)
-        end_call(e[k], e[k]->value ? CALL_READ : CALL_MISS, e[k]->c.rev);
+        end_call(e[k], e[k]->value ? CALL_READ : CALL_UNLISTED, e[k]->c.rev);
 }
 
 static void do_put(worker *w, int key)
@@ -717,6 +717,10 @@ static int verdict(const call *calls, size_t n, const uint64_t *unused, size_t g
     {                                                                                              \
         from, to, 0, 0, 0, CALL_MISS, 0, 0                                                         \
     }
+#define UNLISTED(from, to)                                                                         \
+    {                                                                                              \
+        from, to, 0, 0, 0, CALL_UNLISTED, 0, 0                                                     \
+    }
 #define THERE(from, to)                                                                            \
     {                                                                                              \
         from, to, 0, 0, 0, CALL_THERE, 0, 0                                                        \
@@ -750,6 +754,9 @@ static void known_histories(void)
     CHECK(IS(PUT(1, 2, 1), REMOVE(3, 8, 2), MISS(4, 7), READ(6, 7, 1)));
     CHECK(!IS(PUT(1, 2, 1), REMOVE(3, 4, 2), THERE(5, 6)));
     CHECK(IS(PUT(1, 2, 1), REMOVE(3, 6, 2), THERE(4, 5)));
+    CHECK(!IS(PUT(1, 2, 1), UNLISTED(3, 4), REMOVE(5, 6, 2)));
+    CHECK(IS(PUT(1, 2, 1), REMOVE(3, 8, 2), UNLISTED(4, 5), READ(6, 7, 1)));
+    CHECK(!IS(PUT(1, 2, 1), REMOVE(3, 4, 2), PUT(5, 6, 3), UNLISTED(7, 8)));
     /* Misses that leave each other no room: the key was there from 4 to 9 at the least. */
     CHECK(!IS(PUT(1, 3, 1), REMOVE(10, 12, 2), READ(9, 13, 1), MISS(4, 8)));
     /* A miss that only fits the first of two gaps, as the second one comes too late for it. */
