@@ -355,8 +355,11 @@ int kv_check(kv *h)
             kv_unlock_durable(s);
         dir = copy->region.dir;
         copy->region.dir = s->dir; /* in messages */
-        /* The clock has been here, whatever it says now. */
-        a.now = kv_store_now(s) + (int64_t)*kv_st(s, KV_ST_BACK);
+        /* The clock has been here, whatever it says now; a step back is noted by the next write. */
+        a.now = kv_store_now(s);
+        if (a.now < (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)))
+            a.now = (int64_t)kv_load(kv_st(s, KV_ST_CLOCK));
+        a.now += (int64_t)*kv_st(s, KV_ST_BACK);
         if (e == KV_OK)
             e = audit_all(shadow, tail, &a);
         if (copy->region.head != NULL) {
