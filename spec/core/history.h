@@ -21,9 +21,9 @@
  * been there, or have been on its way out or in, at some time of the call; no state waits for that.
  *
  * A call whose process was killed has no return; if somebody saw what it wrote, that is the write.
- * What nobody saw may have happened or not. So a delete of which nothing else is known is tried at
- * each revision that no other write of the store has used, if without it the history makes no
- * sense.
+ * What nobody saw may have happened or not: a delete that others missed the key for, a put that
+ * made somebody's condition fail. So each is tried at each revision that no other write of the
+ * store has used, if without it the history makes no sense.
  */
 #ifndef KV_SPEC_HISTORY_H
 #define KV_SPEC_HISTORY_H
@@ -231,7 +231,7 @@ static inline int history_solve(history *h)
     return rc;
 }
 
-/* With each of the lost deletes at a free revision, or not at all. */
+/* With each of the lost writes at a free revision, or not at all. */
 static inline int history_try(history *h, const call *const *lost, size_t losts,
                               const uint64_t *unused, size_t gaps)
 {
@@ -279,7 +279,7 @@ static inline int history_check(history *h, const call *first, const call *calls
         if (c->kind >= CALL_PUT) {
             if (c->rev != 0)
                 history_state_add(h, c);
-            else if (c->kind == CALL_DELETE && losts < 4)
+            else if (losts < 4)
                 lost[losts++] = c;
         } else if (c->kind != CALL_NOTHING) {
             h->read = history_grow(h->read, &h->read_room, h->reads, sizeof *h->read);

@@ -734,6 +734,7 @@ static void known_histories(void)
     static const uint64_t free_ones[] = {2, 4};
     const call lost[] = {PUT(1, 2, 1), REMOVE(3, NEVER, 0), MISS(5, 6), PUT(7, 8, 3),
                          READ(9, 10, 3)};
+    const call hindering[] = {PUT(1, NEVER, 0), THERE(2, 3), REMOVE(4, 5, 3)};
     const call found[] = {PUT(1, 2, 1), REMOVE(3, NEVER, 0), MISS(5, 6), READ(7, 8, 1)};
 
     CHECK(IS(PUT(1, 2, 1), READ(3, 4, 1)));
@@ -766,6 +767,7 @@ static void known_histories(void)
      * what it hid does not come back. */
     CHECK(verdict(lost, 5, free_ones, 2) && !verdict(lost, 5, NULL, 0));
     CHECK(!verdict(found, 4, free_ones, 2));
+    CHECK(verdict(hindering, 3, free_ones, 2) && !verdict(hindering, 3, NULL, 0));
     {
         call told_wrong[] = {PUT(1, 2, 1), PUT(3, 4, 2), PUT(5, 6, 3)};
 
