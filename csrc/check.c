@@ -31,6 +31,7 @@ typedef struct audit {
 
 #define TIMER_BITS   (1u << 24)
 #define ANY_DEADLINE INT64_MIN
+#define TAG_MASK     0x3fffffffu /* of a hash: what a slot of the lookup table tells keys by */
 
 static uint32_t timer_bit(uint32_t hash, int64_t deadline)
 {
@@ -43,23 +44,26 @@ static int note_timer(void *arg, uint32_t hash, int64_t deadline)
     uint32_t b = timer_bit(hash, deadline);
 
     a->timers[b / 8] = (unsigned char)(a->timers[b / 8] | 1u << b % 8);
-    b = timer_bit(hash, ANY_DEADLINE);
+    b = timer_bit(hash & TAG_MASK, ANY_DEADLINE);
     a->timers[b / 8] = (unsigned char)(a->timers[b / 8] | 1u << b % 8);
     return 0;
 }
 
 static int has_timer(const audit *a, const kv_db *s, uint32_t hash, const kv_rec *r)
 {
-    int64_t wheel = (int64_t)s->region.head->wheel[KV_WHEEL_NOW];
+    int64_t wheel = (int64_t)s->region.head->wheel[KV_WHEEL_NOW],
+            clock = (int64_t)*kv_st(a->s, KV_ST_CLOCK);
     uint32_t b = timer_bit(hash, r->armed), c = timer_bit(hash, r->expires),
-             any = timer_bit(hash, ANY_DEADLINE);
+             any = timer_bit(hash & TAG_MASK, ANY_DEADLINE);
 
     if (r->expires <= wheel)
         return 1; /* fired, or fires at the next step */
     return (r->armed > wheel && a->timers[b / 8] & 1u << b % 8) ||
            (a->timers[c / 8] & 1u << c % 8) != 0 ||
-           /* Armed before the wheel had followed a clock that went back: it fires late. */
-           (*kv_st(a->s, KV_ST_BACK) != 0 && a->timers[any / 8] & 1u << any % 8);
+           /* Armed before the wheel had followed a clock that went back: it fires late. Or its
+            * timer took out another due key of that tag, whose own timer is its now. */
+           ((*kv_st(a->s, KV_ST_BACK) != 0 || r->expires <= clock) &&
+            a->timers[any / 8] & 1u << any % 8);
 }
 
 static int damaged(kv_db *s, const char *what, const kv_rec *r)

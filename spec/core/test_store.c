@@ -1979,6 +1979,65 @@ static void done(const char *what)
         fprintf(stderr, "%6lld ms  %s\n", (long long)((kv_os_monotonic() - began) / 1000000), what);
 }
 
+/* Keys that the lookup table cannot tell by their slots, due at different times: the timer of one
+ * may take out the other, whatever `check` looks at in between. */
+typedef struct tagged {
+    uint32_t tag, i;
+} tagged;
+
+static int by_tag(const void *a, const void *b)
+{
+    uint32_t x = ((const tagged *)a)->tag, y = ((const tagged *)b)->tag;
+
+    return (x > y) - (x < y);
+}
+
+static void same_tag(void)
+{
+    enum { KEYS = 200000 };
+    tagged *all = malloc(KEYS * sizeof *all);
+    kv *h = open_quiet(":memory:");
+    kv_ns *ns = space_of(h, "t");
+    kv_value v = bytes("v", 1);
+    kv_write w = {0};
+    char key[2][16];
+    uint64_t n;
+    int i, order, pairs = 0;
+
+    clock_is(T0);
+    CHECK(kv_put(ns, "k", 1, &v, NULL, NULL, NULL) == KV_OK);
+    for (i = 0; all && i < KEYS; i++) {
+        all[i].i = (uint32_t)i;
+        snprintf(key[0], sizeof key[0], "%08d", i);
+        all[i].tag = (uint32_t)kv_index_hash(h->s, ns->id, key[0], 8) & 0x3fffffff;
+    }
+    if (CHECK(all != NULL))
+        qsort(all, KEYS, sizeof *all, by_tag);
+    w.flags = KV_TTL;
+    for (i = 1; all && i < KEYS; i++) {
+        if (all[i].tag != all[i - 1].tag)
+            continue;
+        pairs++;
+        for (order = 0; order < 4; order++) {
+            snprintf(key[0], sizeof key[0], "%08d", (int)all[i - order % 2].i);
+            snprintf(key[1], sizeof key[1], "%08d", (int)all[i - 1 + order % 2].i);
+            w.ttl = order < 2 ? 1000 : 90000;
+            CHECK(kv_put(ns, key[0], 8, &v, &w, NULL, NULL) == KV_OK);
+            w.ttl = order < 2 ? 90000 : 1000;
+            CHECK(kv_put(ns, key[1], 8, &v, &w, NULL, NULL) == KV_OK);
+            clock_is(wall + 100000);
+            do
+                CHECK(kv_tick(h, 1, &n) == KV_OK && sound(h));
+            while (n > 0);
+            CHECK(stats_of(h).keys == 1 && stats_of(h).timers == 0);
+        }
+    }
+    CHECK(pairs > 0);
+    free(all);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 int main(void)
 {
     model_start("test_store");
@@ -2016,6 +2075,7 @@ int main(void)
     clock_back(":memory:");
     clock_back(at("time"));
     clock_back_at_opening();
+    same_tag();
     done("expiry");
     backing_up();
     reading_only();
