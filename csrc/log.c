@@ -136,18 +136,16 @@ static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
 
 static void set_idle(kv_log *l, uint64_t mapping);
 
-/* Whatever others have retired: its address range may be used again, and its place in the table,
+/* Whatever was freed, by whomever: its address range may be used again, and its place in the table,
  * which a later segment will have. With l->mutex held. */
 static void prune(kv_log *l)
 {
-    uint32_t oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]);
+    uint32_t freed = (uint32_t)kv_load(&l->w[KV_LOG_FREED]);
     uint64_t *slot;
 
-    if (l->retiring != 0 && l->retiring < oldest)
-        oldest = l->retiring;
     if (l->low == l->high)
-        l->pruned = oldest; /* nothing is mapped yet */
-    for (; l->pruned < oldest; l->pruned++) {
+        l->pruned = freed; /* nothing is mapped yet */
+    for (; l->pruned < freed; l->pruned++) {
         slot = slot_of(l, l->pruned);
         if (*slot != 0)
             set_idle(l, *slot);
@@ -371,6 +369,14 @@ static uint64_t random64(kv_log *l)
 
 /* ---- segments ------------------------------------------------------------------------- */
 
+/* One more spare is there, and mapped. */
+static void announce(kv_log *l, uint32_t id)
+{
+    kv_store(&l->w[KV_LOG_SPARES], id);
+    if (kv_load_relaxed(&l->known) == id - 1)
+        __atomic_store_n(&l->known, id, __ATOMIC_RELAXED);
+}
+
 int kv_log_prepare(kv_log *l, uint32_t size)
 {
     uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]) + 1;
@@ -401,9 +407,7 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         return e;
     }
     KV_PAUSE("prepare: mapped");
-    kv_store(&l->w[KV_LOG_SPARES], id);
-    if (kv_load_relaxed(&l->known) == id - 1)
-        __atomic_store_n(&l->known, id, __ATOMIC_RELAXED);
+    announce(l, id);
     return KV_OK;
 }
 
@@ -548,16 +552,13 @@ static void unpin(kv_log *l, uint32_t id)
 }
 
 /* Goes on where somebody died. */
-int kv_log_retire(kv_log *l, uint32_t id)
+int kv_log_retire(kv_log *l, uint32_t id, uint32_t keep)
 {
     uint32_t i = (uint32_t)kv_load(&l->w[KV_LOG_FREED]), off, bite;
     char name[24];
     uint64_t m;
 
-    for (; i < id; i++) {
-        kv_mutex_lock(l->mutex);
-        l->retiring = i;
-        kv_mutex_unlock(l->mutex);
+    for (; i + keep < id; i++) {
         m = mapping_of(l, i);
         KV_PAUSE("retire: begun");
         if (kv_load(&l->w[KV_LOG_OLDEST]) <= i && !KV_IS_BUG(37))
@@ -583,12 +584,51 @@ int kv_log_retire(kv_log *l, uint32_t id)
         KV_PAUSE("retire: unlinked");
         kv_store(&l->w[KV_LOG_FREED], i + 1);
     }
+    if (kv_load(&l->w[KV_LOG_OLDEST]) < id)
+        kv_store(&l->w[KV_LOG_OLDEST], id);
     kv_mutex_lock(l->mutex);
-    l->retiring = 0;
     /* Mappings that wait for reuse leave the table: one place owns each. */
     prune(l);
     kv_mutex_unlock(l->mutex);
     return KV_OK;
+}
+
+/* Readers who are late find another id, as when the file is punched. After a power cut its former
+ * bytes may be there again, all or some, under the new name: a header of another id is none, a mark
+ * of another id has another checksum, and so has each record, whose offset is the same and whose
+ * salt is not. Whoever died behind the renaming has left a file that nobody counts, and
+ * kv_log_prepare removes it. */
+int kv_log_recycle(kv_log *l, uint32_t size)
+{
+    uint32_t i = (uint32_t)kv_load(&l->w[KV_LOG_FREED]);
+    uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]) + 1;
+    char from[24], to[24];
+    uint64_t m;
+    int e;
+
+    if (i >= kv_load(&l->w[KV_LOG_OLDEST]))
+        return 0;
+    m = mapping_of(l, i);
+    if (m == 0 || size_of(m) != size || pinned(l, i))
+        return 0;
+    kv_fence_release(); /* who reads a zero from here on finds OLDEST stored */
+    kv_map_populate(base_of(m), size, 1);
+    kv_map_zero(base_of(m), size);
+    KV_PAUSE("recycle: zeroed");
+    unpin(l, i);
+    seg_name(i, from);
+    seg_name(id, to);
+    e = kv_file_rename(l->dir, from, to);
+    if (e != KV_OK)
+        return 0;
+    KV_PAUSE("recycle: renamed");
+    kv_mutex_lock(l->mutex);
+    __atomic_store_n(slot_of(l, i), 0, __ATOMIC_RELEASE);
+    set_slot(l, id, m);
+    kv_mutex_unlock(l->mutex);
+    kv_store(&l->w[KV_LOG_FREED], i + 1);
+    announce(l, id);
+    return 1;
 }
 
 /* Writes the header that makes spare `id` the head. `before` is the position where the predecessor
@@ -792,7 +832,7 @@ uint32_t kv_log_size_of(kv_log *l, uint32_t id)
 
 uint64_t kv_log_bytes(kv_log *l)
 {
-    uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]),
+    uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_FREED]),
              spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
     uint64_t n = 0;
 

@@ -7,6 +7,7 @@
  * segment id mod 2^18 << 22 | offset / 4. Segments are files log.<id> of a power of two bytes, 64
  * KiB to 16 MiB, consecutive ids:
  *
+ *   [freed, oldest)   retired, their files waiting to become spares
  *   [oldest, clean)   judged by the cleaner, waiting to be retired
  *   [clean, head]     the log; the tail is in the head
  *   (head, spares]    allocated, all zero; the last two are reserves: one for deletes and the
@@ -105,7 +106,6 @@ typedef struct kv_log {
     uint32_t idles, idle_cap;
     uint32_t low, high; /* entries of the table that were ever set: [low, high) */
     uint32_t pruned;    /* mappings of segments before this id wait for reuse */
-    uint32_t retiring;  /* the segment this process is about to free; 0: none */
     uint64_t known;     /* KV_LOG_SPARES when all up to there was last mapped */
     int sync_fd;        /* of segment sync_id, kept open; -1 */
     uint32_t sync_id;
@@ -174,8 +174,13 @@ int kv_log_prepare(kv_log *l, uint32_t size);
 int kv_log_sync(kv_log *l);
 /* Notes durably how far the log is durable, when the store is closed in order. */
 void kv_log_mark(kv_log *l);
-/* Frees segments before `id`, which meta already names as the oldest, durably. */
-int kv_log_retire(kv_log *l, uint32_t id);
+/* Frees segments before `id`, which meta already names as the oldest, durably. The files of the
+ * last `keep` of them stay, for kv_log_recycle. */
+int kv_log_retire(kv_log *l, uint32_t id, uint32_t keep);
+/* Makes a spare of the file of a retired segment, if the next one has that size and nobody reads it
+ * privately; with both locks. It is mapped, allocated and in memory: to make another would cost a
+ * hundred times as much. 1: did. */
+int kv_log_recycle(kv_log *l, uint32_t size);
 
 /* Starts a log whose first segment is `id` (empty tail in it), with one spare behind it; for a new
  * store, or behind a salvaged one. Words are set. Durable on return. */
@@ -212,7 +217,7 @@ void kv_log_commit(kv_log *l, kv_append *a);
 int kv_log_recover(kv_log *l);
 /* Bytes of log in use: from the cleaner's position to the tail. */
 uint64_t kv_log_used(kv_log *l);
-/* Bytes of files: every segment from the oldest to the last spare. */
+/* Bytes of files: every segment from the first whose file is there to the last spare. */
 uint64_t kv_log_bytes(kv_log *l);
 uint32_t kv_log_size_of(kv_log *l, uint32_t id); /* 0: not there */
 

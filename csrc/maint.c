@@ -228,17 +228,23 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns)
     return grow(s, need, 1, key_len, 1);
 }
 
-/* Frees what the cleaner has passed. The segments' last records were judged when the log ended at
- * JUDGED; all up to there must be durable first: what was copied, and what made the rest dead.
- * With the lock of durability. */
-static int retire(kv_db *s)
+/* Retired segments whose files are kept, to become spares as soon as some are wanted. */
+static uint32_t recyclable(kv_db *s)
+{
+    return head_size(s) > 2 * KV_SEG_MIN ? 2 : 1;
+}
+
+/* Retires what the cleaner has passed, and frees it but for the files of the last `keep` segments.
+ * Their last records were judged when the log ended at JUDGED; all up to there must be durable
+ * first: what was copied, and what made the rest dead. With the lock of durability. */
+static int retire(kv_db *s, uint32_t keep)
 {
     uint32_t id = kv_pos_id(kv_load(&s->log.w[KV_LOG_CLEAN]));
     uint64_t *q = s->region.head->blobs, n;
     kv_meta m;
     int fd, e = KV_OK;
 
-    if (id > kv_load(&s->log.w[KV_LOG_FREED])) {
+    if (id > kv_load(&s->log.w[KV_LOG_OLDEST])) {
         if (!KV_IS_BUG(3))
             e = kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED])
                     ? kv_log_sync(&s->log)
@@ -247,13 +253,15 @@ static int retire(kv_db *s)
             e = kv_meta_read(s->dir, &m);
         m.oldest = id;
         if (e == KV_OK && KV_IS_BUG(19))
-            e = kv_log_retire(&s->log, id);
+            e = kv_log_retire(&s->log, id, keep);
         if (e == KV_OK)
             e = kv_meta_write(s->dir, &m);
         if (e != KV_OK)
             return e;
         KV_PAUSE("retire: meta written");
-        e = kv_log_retire(&s->log, id);
+        e = kv_log_retire(&s->log, id, keep);
+    } else if (id > kv_load(&s->log.w[KV_LOG_FREED]) + keep) {
+        e = kv_log_retire(&s->log, id, keep);
     }
     /* A descriptor for this alone: a lock outlives whoever dies with it while a process forked
      * before has the same descriptor open. */
@@ -279,12 +287,25 @@ static int retire(kv_db *s)
     return e;
 }
 
+/* A spare that need not be made: one of the segments retired last. */
+static int recycle(kv_db *s)
+{
+    int done = 0;
+
+    if (kv_load(&s->log.w[KV_LOG_FREED]) < kv_load(&s->log.w[KV_LOG_OLDEST]) &&
+        kv_lock_durable(s, 0) == KV_OK) {
+        done = kv_log_recycle(&s->log, kv_segment_size(s));
+        kv_unlock_durable(s);
+    }
+    return done;
+}
+
 /* One more segment. On a full disk a smaller one will do, such as cleaning gives back; half of the
  * largest one still holds any record. */
 static int prepare(kv_db *s)
 {
     uint32_t size = kv_segment_size(s), largest = 0, id;
-    int e = kv_log_prepare(&s->log, size);
+    int e = recycle(s) ? KV_OK : kv_log_prepare(&s->log, size);
 
     if (e != KV_EFULL)
         return e;
@@ -349,7 +370,7 @@ static void free_passed(kv *h)
         return;
     /* The file of a large value goes when what superseded it is durable. */
     if (kv_blobs_dead(h->s) == 0 || kv_log_sync(&h->s->log) == KV_OK)
-        (void)retire(h->s);
+        (void)retire(h->s, 0);
     /* Some file systems hand out what was freed only after a commit. */
     (void)kv_dir_sync(h->s->dir);
     kv_unlock_durable(h->s);
@@ -379,7 +400,7 @@ int kv_make_room(kv *h, uint32_t need, uint64_t writes, uint64_t bytes)
         return KV_OK; /* as far as that goes: somebody may hold the files */
     if (need & KV_NEED_LOG && behind(s) && kv_lock_durable(s, h->timeout) == KV_OK) {
         if (behind(s))
-            (void)retire(s);
+            (void)retire(s, recyclable(s));
         kv_unlock_durable(s);
     }
     for (tries = 0;; tries++) {
@@ -448,8 +469,10 @@ static uint32_t runs_low(kv_db *s)
 
 static int retires(kv_db *s)
 {
-    return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) >
-               kv_load_relaxed(&s->log.w[KV_LOG_FREED]) ||
+    uint64_t oldest = kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]);
+
+    return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) > oldest ||
+           oldest > kv_load_relaxed(&s->log.w[KV_LOG_FREED]) + recyclable(s) ||
            kv_blobs_dead(s) > KV_DEAD_BLOBS / 2;
 }
 
@@ -488,7 +511,7 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
         kv_store(kv_st(s, KV_ST_SYNCED_AT), (uint64_t)(kv_os_monotonic() / 1000000));
     }
     if (e == KV_OK)
-        e = retire(s);
+        e = retire(s, recyclable(s));
     kv_unlock_durable(s);
     return e;
 }

@@ -533,13 +533,14 @@ void kv_map_populate(void *p, size_t n, int write)
     madvise(p, n, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
-/* Zeros by storing them, for file systems that cannot punch, and for a host that locks its memory
- * (mlockall): the promise to readers holds, the space comes back with the unlink. The first page
- * holds the segment's id and goes first: who copied zeros from behind it must see it gone. */
-static void store_zeros(void *p, size_t n)
+/* The first page holds a segment's id and goes first: who copied zeros from behind it must see it
+ * gone. */
+void kv_map_zero(void *p, size_t n)
 {
     uint64_t *word = p;
     size_t words = n / sizeof *word;
+
+    kv_test_store();
     for (size_t i = 0; i < words; i++) {
         __atomic_store_n(&word[i], 0, __ATOMIC_RELAXED);
         if (i == KV_PAGE / sizeof *word - 1)
@@ -553,7 +554,9 @@ int kv_map_punch(void *p, size_t n)
     int e;
     KV_RETRY(e, kv_seam("punch", ""), madvise(p, n, MADV_REMOVE) != 0);
     if (e == EINVAL || e == EOPNOTSUPP || e == ENOSYS) {
-        store_zeros(p, n);
+        /* For file systems that cannot punch, and for a host that locks its memory (mlockall): the
+         * promise to readers holds, the space comes back with the unlink. */
+        kv_map_zero(p, n);
         e = 0;
     }
     return e ? kv_fail_errno(e, "free file space", "") : KV_OK;

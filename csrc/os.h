@@ -264,6 +264,8 @@ int kv_map_reserve(size_t n, void **out); /* address space only, no access */
 void kv_map_populate(void *p, size_t n, int write);
 /* Frees the file space behind [p, p+n): readers of any mapping see zeros, no fault. */
 int kv_map_punch(void *p, size_t n);
+/* The same without giving the space back: stores zeros, those of the first page first. */
+void kv_map_zero(void *p, size_t n);
 
 /* ---- the robust lock ------------------------------------------------------------------ */
 

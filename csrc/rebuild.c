@@ -311,7 +311,7 @@ static int salvage(kv_db *s, const kv_walk *w, const kv_tail *t)
     s->meta.oldest = first;
     e = kv_meta_write(s->dir, &s->meta);
     if (e == KV_OK)
-        e = kv_log_retire(&s->log, first);
+        e = kv_log_retire(&s->log, first, 0);
     return e;
 }
 

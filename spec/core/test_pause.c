@@ -886,6 +886,8 @@ static const point points[] = {
     {"retire: not the oldest", do_churn, DURABLE_LOCK, NULL},
     {"retire: zeroed", do_churn, DURABLE_LOCK, NULL},
     {"retire: unlinked", do_churn, DURABLE_LOCK, NULL},
+    {"recycle: zeroed", do_churn, MAINT_LOCK | DURABLE_LOCK, NULL},
+    {"recycle: renamed", do_churn, MAINT_LOCK | DURABLE_LOCK, NULL},
     {"retire: file unlinked", do_free, DURABLE_LOCK | FILES, NULL},
     {"call: entered", do_read, 0, NULL},
     {"lookup: begun", do_read, 0, NULL},

@@ -6,7 +6,8 @@
  * The seam of the system calls tells when which file or the directory is synced; what lay in it
  * then is durable. An image of the disk is then made of: files whose sectors of 512 bytes are each
  * as they were at their last sync, as they are now, or in between; names made, removed or replaced
- * since the directory was synced, each there or not; files whose size was never synced, empty. Cuts
+ * since the directory was synced, each there or not, of a file that was renamed also both or
+ * neither; files whose size was never synced, empty. Cuts
  * come after operations, before system calls, and when one writer is in the middle of what another
  * does: in writing, cleaning, retiring, opening, creating and closing. Every image must open by
  * itself and be a prefix of the store's history that holds everything synced. Then life goes on
@@ -239,13 +240,17 @@ static void make_file(const char *dir, const char *text, ino_t inode)
 {
     static content now;
     char full[STATE_PATH + 40];
+    const char *called = text;
     file *f = file_of(inode);
-    int fd;
+    int fd, i;
 
     if (f->gone) {
         content_set(&now, f->last.p, f->last.size);
     } else {
-        path_of_name(full, live, text);
+        for (i = 0; i < currents; i++) /* it may have another name by now */
+            if (current[i].inode == inode)
+                called = current[i].text;
+        path_of_name(full, live, called);
         content_read(&now, full);
     }
     path_of_name(full, dir, text);
