@@ -236,7 +236,7 @@ int kv_expire_until(kv_db *s, int64_t until)
 
 /* Records are judged a group at a time: their buckets are fetched together, and what is current
  * goes to the head with one publication of the tail and one transaction. */
-#define GROUP 16
+#define GROUP 32
 
 typedef struct group {
     int n, moves, whose; /* KV_FOR_*: which reserves it may take */

@@ -887,6 +887,18 @@ void kv_log_prefetch(kv_log *l, uint64_t addr)
     }
 }
 
+void kv_log_prefetch_tail(kv_log *l)
+{
+    uint64_t pos = kv_load_relaxed(&l->w[KV_LOG_TAIL]), m = kv_load(slot_of(l, kv_pos_id(pos)));
+    char *p = base_of(m) + kv_pos_off(pos);
+
+    if (m != 0) {
+        kv_prefetch_to_store(p);
+        kv_prefetch_to_store(p + 64);
+        kv_prefetch_to_store(p + 128);
+    }
+}
+
 /* Notes what reads in place need. Another thread may have given the entry to another segment since:
  * then no checksum fits, and who finds that comes here again. */
 static void seal(kv_log *l, uint64_t addr, uint64_t word)

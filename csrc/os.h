@@ -86,6 +86,16 @@ static inline void kv_store_ptr(void **p, void *v)
 {
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
+/* Fetches a line that is to be written. On x86-64 compilers use the instruction only where they are
+ * told it exists; where it does not it does nothing. */
+static inline void kv_prefetch_to_store(const void *p)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
 /* Between two looks at what another processor is about to change. */
 static inline void kv_relax(void)
 {

@@ -187,6 +187,21 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     return KV_OK;
 }
 
+/* What the write will touch is on its way before the lock is taken: the log's next lines, the key's
+ * bucket, which is waited for, and the record that names, if any. A hint: what there is counts
+ * later. */
+static void expect(const write *w)
+{
+    kv_db *s = w->ns->h->s;
+    uint64_t slot;
+
+    kv_log_prefetch_tail(&s->log);
+    slot = kv_hash_glance(&s->region,
+                          kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len));
+    if (slot)
+        kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
+}
+
 /* The whole course. A full disk is reported only after the helper's work was tried. */
 static int write_key(write *w)
 {
@@ -195,6 +210,7 @@ static int write_key(write *w)
     uint32_t need;
     int e;
 
+    expect(w);
     for (;;) {
         need = 0;
         e = kv_lock_writer(h);
