@@ -90,14 +90,19 @@ static size_t compose(uint32_t ns, const char *key, uint32_t len, unsigned char 
 
 /* A new key waits for its bucket and then for its leaf, each a miss of the cache: better for both
  * at once. A wrong guess costs some steps through nodes that are in it. */
-uint64_t kv_index_fetch(kv_db *s, uint32_t ns, const char *key, uint32_t len, uint64_t hash)
+uint64_t kv_index_leaf(kv_db *s, uint32_t ns, const char *key, uint32_t len)
 {
     unsigned char k[KV_ORDER_KEY];
 
+    return kv_order_near(&s->region, k, compose(ns, key, len, k));
+}
+
+uint64_t kv_index_fetch(kv_db *s, uint32_t ns, const char *key, uint32_t len, uint64_t hash)
+{
     if (s->fresh < 2)
         return 0;
     kv_hash_prefetch(&s->region, hash);
-    return kv_order_near(&s->region, k, compose(ns, key, len, k));
+    return kv_index_leaf(s, ns, key, len);
 }
 
 /* Deadline of the timer that is pending for the key, 0: none for certain. One that has fired was
@@ -405,7 +410,8 @@ void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t n
 
 /* A record whose time has passed is a delete: skipping it would bring back what it had replaced. It
  * has used its revision all the same. */
-int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int64_t now)
+int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int64_t now,
+                    uint64_t leaf)
 {
     kv_found f;
     kv_rec gone;
@@ -418,6 +424,7 @@ int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int6
     e = kv_index_find(s, kv_rec_index_ns(r), r->key, r->key_len, now, &f);
     if (e != KV_OK)
         return e;
+    f.near = leaf;
     if (r->kind == KV_REC_PUT && kv_ns_state(s, r->ns) == KV_NAME_DROPPED) {
         kv_txn_begin(&s->region);
         done_to(s, r, next);
@@ -479,7 +486,7 @@ static int redo(kv_db *s)
     int e;
 
     while ((e = kv_log_next(&s->log, &pos, tail, &at, &r)) == 1) {
-        e = kv_index_replay(s, &r, at, pos, (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)));
+        e = kv_index_replay(s, &r, at, pos, (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)), 0);
         if (e != KV_OK)
             return e;
     }

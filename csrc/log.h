@@ -300,6 +300,13 @@ int kv_walk_open(kv_walk *w, kv_log *l, uint32_t id, uint64_t limit, int salvage
  * not whole is the end. */
 int kv_walk_next(kv_walk *w, kv_rec *out);
 void kv_walk_close(kv_walk *w);
+/* Whose record seems to lie at *off of the segment the walk is in, which moves behind it: for who
+ * wants to fetch what belongs to it. Nothing is verified but bounds. 0: none. */
+typedef struct kv_glimpse {
+    const char *key;
+    uint32_t key_len, ns; /* as in the index */
+} kv_glimpse;
+int kv_walk_glimpse(const kv_walk *w, uint32_t *off, kv_glimpse *g);
 static inline uint64_t kv_walk_pos(const kv_walk *w)
 {
     return kv_pos(w->id, w->off);

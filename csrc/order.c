@@ -229,6 +229,7 @@ static int finish(op *o, uint64_t keys)
         }
         o->tail = id_1;
     }
+    r->freed += (uint64_t)o->freed_count;
     set_word(o, KV_ORDER_FREE_HEAD, o->head);
     set_word(o, KV_ORDER_FREE_TAIL, o->tail);
     set_word(o, KV_ORDER_FREE_COUNT, o->count);

@@ -84,6 +84,7 @@ typedef struct kv_region {
     uint64_t
         limit[KV_SPACES]; /* nodes this process has mapped and knows to be backed; trails `ready` */
     uint64_t grown;       /* head->grown when all that was ready was last mapped */
+    uint64_t freed;       /* nodes of the key order that this process has freed; its writer's */
     kv_dir *dir;
     int fd;
     int writable;

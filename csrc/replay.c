@@ -23,11 +23,80 @@ static void learn(kv_db *s, const kv_seg_head *h)
         kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)h->time);
 }
 
+/* What replaying a record will look at is on its way some records before: its bucket, then the
+ * record before it or, if there is none, the leaf of the key order. */
+#define FAR  16
+#define NEAR 4
+
+typedef struct scout {
+    uint32_t id, off;            /* where it has come to */
+    uint64_t seen, looked, done; /* records of this segment: whose bucket, whose record or leaf is
+                                    fetched, and that are replayed */
+    struct {
+        uint32_t off;
+        kv_glimpse key;
+        uint64_t hash;
+        uint64_t leaf;  /* 0, or what kv_index_leaf said */
+        uint64_t freed; /* nodes of the key order, by then */
+    } ahead[FAR];
+} scout;
+
+static void look_far(kv_db *s, const kv_walk *w, scout *c)
+{
+    while (c->seen - c->done < FAR) {
+        uint64_t i = c->seen % FAR;
+
+        c->ahead[i].off = c->off;
+        if (!kv_walk_glimpse(w, &c->off, &c->ahead[i].key))
+            break;
+        c->ahead[i].hash =
+            kv_index_hash(s, c->ahead[i].key.ns, c->ahead[i].key.key, c->ahead[i].key.key_len);
+        kv_hash_prefetch(&s->region, c->ahead[i].hash);
+        c->seen++;
+    }
+}
+
+static void look_near(kv_db *s, scout *c)
+{
+    for (; c->looked < c->seen && c->looked - c->done < NEAR; c->looked++) {
+        uint64_t i = c->looked % FAR, slot = kv_hash_glance(&s->region, c->ahead[i].hash);
+
+        c->ahead[i].leaf = 0;
+        c->ahead[i].freed = s->region.freed;
+        if (slot)
+            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
+        else
+            c->ahead[i].leaf =
+                kv_index_leaf(s, c->ahead[i].key.ns, c->ahead[i].key.key, c->ahead[i].key.key_len);
+    }
+}
+
+/* For the record that the walk has returned: the leaf it seems to belong into, or 0. A leaf that is
+ * none any more still looks like one, so it counts only if no node was freed since. */
+static uint64_t scout_for(kv_db *s, const kv_walk *w, scout *c)
+{
+    uint32_t off = kv_pos_off(w->at);
+    uint64_t i = c->done % FAR;
+
+    if (c->id != w->id || c->done == c->seen || c->ahead[i].off != off) {
+        c->id = w->id;
+        c->off = off;
+        c->seen = c->looked = c->done = 0;
+    }
+    look_far(s, w, c);
+    look_near(s, c);
+    if (c->done == c->looked)
+        return 0;
+    i = c->done++ % FAR;
+    return c->ahead[i].freed == s->region.freed ? c->ahead[i].leaf : 0;
+}
+
 /* KV_ST_CLOCK ends as the latest time the log knows of. */
 int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
 {
     uint32_t id = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]), seen = 0;
-    uint64_t from = 0;
+    uint64_t from = 0, leaf;
+    scout c = {0};
     kv_rec r;
     int e = kv_walk_open(w, &s->log, id, limit, salvage), room;
 
@@ -44,9 +113,10 @@ int kv_replay(kv_db *s, uint64_t limit, int salvage, int64_t now, kv_walk *w)
             if (s->locks != NULL && !s->readonly)
                 kv_store(&s->locks->progress, s->locks->progress + 1);
         }
+        leaf = scout_for(s, w, &c);
         room = kv_index_room(s, r.key_len, r.ns);
         if (room == KV_OK)
-            room = kv_index_replay(s, &r, w->at, kv_walk_pos(w), now);
+            room = kv_index_replay(s, &r, w->at, kv_walk_pos(w), now, leaf);
         if (room == KV_OK && kv_hash_maintain(&s->region) < 0)
             room = KV_ECORRUPT;
         if (room != KV_OK)

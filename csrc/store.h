@@ -237,13 +237,16 @@ int kv_index_find(kv_db *s, uint32_t ns, const char *key, uint32_t len, int64_t 
 /* Where the last writes brought new keys: fetches what adding one will look at. What it returns is
  * for f->near, after kv_index_find. */
 uint64_t kv_index_fetch(kv_db *s, uint32_t ns, const char *key, uint32_t len, uint64_t hash);
+/* The leaf the key would be in, fetched, for f->near; 0: not known. */
+uint64_t kv_index_leaf(kv_db *s, uint32_t ns, const char *key, uint32_t len);
 /* The timer a new record for the key must name, given what is there. */
 void kv_index_arm(kv_db *s, const kv_found *f, kv_rec *r);
 /* Applies the record at `pos` (its end: `next`) in one transaction. f is what kv_index_find said
  * for its key. */
 int kv_index_apply(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_t next);
-/* The same after looking the key up; replay and redo. */
-int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int64_t now);
+/* The same after looking the key up; replay and redo. leaf: what kv_index_leaf said, or 0. */
+int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int64_t now,
+                    uint64_t leaf);
 /* Takes an expired or dropped record out of the index; in a transaction that the caller began and
  * ends. */
 int kv_index_forget(kv_db *s, kv_found *f);
