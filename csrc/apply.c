@@ -139,8 +139,8 @@ int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f)
     return KV_OK;
 }
 
-/* A timer is never removed, so an overwrite arms one only when none is pending that fires early
- * enough. */
+/* A timer stays when its key is put again, so an overwrite arms one only when none is pending that
+ * fires early enough. */
 void kv_index_arm(kv_db *s, const kv_found *f, kv_rec *r)
 {
     int64_t at = pending(s, f);

@@ -219,6 +219,70 @@ static int expire_step(kv_db *s, int64_t now, uint64_t most, uint64_t *expired)
     return e != KV_OK ? e : more;
 }
 
+/* A timer stays behind when its key is deleted, or put again without an expiry or with another.
+ * Such ones fire in time; but where they are put in faster than that, they are looked for as soon
+ * as they must be the greater part of more timers than this. */
+#define TIMERS_KEPT 1024
+
+static inline int timers_crowded(kv_db *s)
+{
+    uint64_t n = kv_load_relaxed(&s->region.head->wheel[KV_WHEEL_COUNT]);
+    uint64_t keys = kv_load_relaxed(kv_st(s, KV_ST_KEYS));
+
+    if (kv_likely(n <= 2 * keys + TIMERS_KEPT))
+        return 0;
+    if (n < s->timers_kept)
+        s->timers_kept = n;
+    return n > 2 * s->timers_kept + TIMERS_KEPT;
+}
+
+/* A key's timer is armed for what its record says (kv_index_arm), or was when that was in the
+ * wheel's past; where the clock went back, perhaps for the time the wheel had then. */
+static int timer_wanted(void *arg, uint32_t hash, int64_t deadline)
+{
+    kv_db *s = arg;
+    int64_t wheel = (int64_t)s->region.head->wheel[KV_WHEEL_NOW];
+    int back = kv_load_relaxed(kv_st(s, KV_ST_BACK)) != 0;
+    kv_hash_scan scan;
+    kv_rec r;
+    int e, step;
+
+    kv_hash_start(&s->region, hash, &scan);
+    while ((step = kv_hash_next(&s->region, &scan)) == KV_HASH_CANDIDATE) {
+        e = kv_log_peek(&s->log, scan.slot & KV_ADDR_MASK, &r);
+        if (e != KV_OK)
+            return e;
+        if (r.kind == KV_REC_PUT && r.expires != 0 &&
+            (r.expires <= wheel || (back && deadline >= r.expires) ||
+             (uint64_t)deadline - (uint64_t)r.armed <= KV_WHEEL_LATE ||
+             (uint64_t)deadline - (uint64_t)r.expires <= KV_WHEEL_LATE))
+            return 1;
+    }
+    return step == KV_HASH_END ? 0 : KV_ECORRUPT;
+}
+
+static void sweep_timers(kv_db *s)
+{
+    const uint64_t *n = &s->region.head->wheel[KV_WHEEL_COUNT];
+    uint64_t before = *n;
+    int e;
+
+    kv_txn_begin(&s->region);
+    e = kv_wheel_sweep(&s->region, timer_wanted, s);
+    if (e < 0) {
+        (void)kv_txn_undo(&s->region, NULL);
+        if (e == KV_ECORRUPT)
+            kv_store(kv_st(s, KV_ST_CORRUPT), 1);
+        return;
+    }
+    kv_txn_end(&s->region);
+    s->timers_swept += before - *n;
+    if (e == 1) { /* a round is complete: when it was not worth it, the next one is not soon */
+        s->timers_kept = s->timers_swept < *n / 4 ? *n : 0;
+        s->timers_swept = 0;
+    }
+}
+
 int kv_expire_until(kv_db *s, int64_t until)
 {
     uint64_t expired = 0;
@@ -485,6 +549,8 @@ void kv_chores(kv_db *s, uint32_t bytes, int64_t now)
             break;
     if (expired)
         kv_store(kv_st(s, KV_ST_EXPIRED), kv_load_relaxed(kv_st(s, KV_ST_EXPIRED)) + expired);
+    if (kv_unlikely(timers_crowded(s)))
+        sweep_timers(s);
     (void)kv_hash_maintain(&s->region);
     clean_share(s, bytes, now);
 }

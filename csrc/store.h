@@ -111,7 +111,9 @@ typedef struct kv_db {
     kv_thread *thread;
     uint64_t unclean; /* bytes appended since the cleaner had its share; under the writer lock */
     uint64_t page;    /* of the log's tail when a write last looked at what runs low */
-    uint32_t fresh;   /* of the last writes, how many made a key, 0 to 3; under the writer lock */
+    uint64_t timers_swept; /* in this round of the sweep of the wheel; under the writer lock, as */
+    uint64_t timers_kept;  /* timers after a round that found few, else 0 */
+    uint32_t fresh; /* of the last writes, how many made a key, 0 to 3; under the writer lock */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     int crowd;       /* > 0: lately others synced as well; under the lock of durability, as is */
     int64_t sync_ns; /* how long the last sync took */

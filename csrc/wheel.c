@@ -18,6 +18,11 @@
  * timers: hash << 32 | deadline bits. The words behind the count are journaled too when stored: a
  * chunk may have been emptied in the same transaction, and then undo brings its count back.
  *
+ * Timers that nobody wants any more are found by a sweep (kv_wheel_sweep), chunk by chunk along a
+ * slot's list. It remembers the last chunk it has left there; chunks come and go at the beginning
+ * of a list only, so that one stays where it is until it is the first and taken: then the sweep
+ * begins the list again.
+ *
  * Rejected: timers that know their slot and can be removed (16 bytes more for each key, and a store
  * to a cold line at each overwrite); keeping a slot's timers in order (firing needs none within a
  * slot: whatever is due is due).
@@ -158,6 +163,8 @@ static void unlink_chunk(kv_region *r, slot s, const chunk *c)
 {
     uint64_t *h = r->head->wheel;
 
+    if (kv_unlikely(h[KV_WHEEL_SWEPT] == (uint64_t)c->id + 1))
+        set_head(r, KV_WHEEL_SWEPT, 0);
     set_head(r, slot_word(s), chunk_next(c));
     if (!chunk_next(c))
         set_head(r, KV_WHEEL_BITS + s.level,
@@ -203,10 +210,15 @@ static int push(kv_region *r, slot s, uint64_t timer)
     return KV_OK;
 }
 
+static void free_chunk(kv_region *r, const chunk *c)
+{
+    kv_txn_set(r, c->at, &c->w[0], (uint32_t)r->head->wheel[KV_WHEEL_FREE]);
+    set_head(r, KV_WHEEL_FREE, (uint64_t)c->id + 1);
+}
+
 /* Takes the last timer out of c, the first chunk of s. */
 static void pop(kv_region *r, slot s, const chunk *c)
 {
-    uint64_t *h = r->head->wheel;
     chunk next;
 
     if (chunk_count(c) > 1) {
@@ -216,8 +228,7 @@ static void pop(kv_region *r, slot s, const chunk *c)
         return;
     }
     unlink_chunk(r, s, c);
-    kv_txn_set(r, c->at, &c->w[0], (uint32_t)h[KV_WHEEL_FREE]);
-    set_head(r, KV_WHEEL_FREE, (uint64_t)c->id + 1);
+    free_chunk(r, c);
 }
 
 /* ---- arming ---- */
@@ -509,6 +520,102 @@ int kv_wheel_peek(kv_region *r, int64_t time, uint32_t *hash, int most)
     return n;
 }
 
+/* ---- sweeping ---- */
+
+/* The next slot after `from`, round and round, that holds something. 0: there is none. *wrapped: it
+ * is not behind that one. */
+static int next_slot(const uint64_t *h, int from, slot *s, int *wrapped)
+{
+    int i;
+
+    for (i = 1; i <= LEVELS * 64; i++) {
+        int n = (from + i) % (LEVELS * 64);
+
+        if (h[KV_WHEEL_BITS + n / 64] >> n % 64 & 1) {
+            s->level = n / 64;
+            s->digit = n % 64;
+            *wrapped = n <= from;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Takes out what is not wanted of c, a chunk of s; *left: how many stay, in the first places. */
+static int winnow(kv_region *r, slot s, const chunk *c, unsigned *left,
+                  int (*wanted)(void *arg, uint32_t hash, int64_t deadline), void *arg)
+{
+    unsigned i;
+    uint64_t t;
+    int keep;
+
+    *left = chunk_count(c);
+    for (i = *left; i > 0; i--) {
+        if (!decode(r->head->wheel[KV_WHEEL_NOW], s, (uint32_t)c->w[i], &t))
+            return damaged(r, "a timer in the wrong slot");
+        keep = wanted(arg, (uint32_t)(c->w[i] >> 32), (int64_t)t);
+        if (keep < 0)
+            return keep;
+        if (keep)
+            continue;
+        if (i != *left)
+            kv_txn_set(r, c->at, &c->w[i], c->w[*left]);
+        --*left;
+    }
+    return KV_OK;
+}
+
+int kv_wheel_sweep(kv_region *r, int (*wanted)(void *arg, uint32_t hash, int64_t deadline),
+                   void *arg)
+{
+    uint64_t *h = r->head->wheel;
+    unsigned left, before, fill = 0;
+    int rc, wrapped = 0;
+    uint64_t link;
+    chunk c, prev = {0};
+    slot s;
+
+    if (h[KV_WHEEL_NOW] > END || h[KV_WHEEL_SWEEP] >= LEVELS * 64)
+        return damaged(r, "time");
+    if (h[KV_WHEEL_OPEN])
+        return KV_OK;
+    s.level = (int)h[KV_WHEEL_SWEEP] / 64;
+    s.digit = (int)h[KV_WHEEL_SWEEP] % 64;
+    if (h[KV_WHEEL_SWEPT] && !get_full(r, h[KV_WHEEL_SWEPT], &prev))
+        return damaged(r, "a slot's chunk");
+    link = h[KV_WHEEL_SWEPT] ? chunk_next(&prev) : h[slot_word(s)];
+    if (!link) {
+        if (!next_slot(h, (int)h[KV_WHEEL_SWEEP], &s, &wrapped))
+            return 1;
+        set_head(r, KV_WHEEL_SWEEP, (uint64_t)s.level * 64 + (uint64_t)s.digit);
+        set_head(r, KV_WHEEL_SWEPT, 0);
+        link = h[slot_word(s)];
+    }
+    if (!get_full(r, link, &c))
+        return damaged(r, "a slot's chunk");
+    before = chunk_count(&c);
+    rc = winnow(r, s, &c, &left, wanted, arg);
+    if (rc != KV_OK)
+        return rc;
+    set_head(r, KV_WHEEL_COUNT, h[KV_WHEEL_COUNT] - (before - left));
+    /* What is left goes where there is room before it. */
+    if (h[KV_WHEEL_SWEPT])
+        for (fill = chunk_count(&prev); left > 0 && fill < PER; left--)
+            kv_txn_set(r, prev.at, &prev.w[++fill], c.w[left]);
+    if (left > 0)
+        kv_txn_set(r, c.at, &c.w[0], (uint64_t)left << 32 | chunk_next(&c));
+    if (h[KV_WHEEL_SWEPT])
+        kv_txn_set(r, prev.at, &prev.w[0],
+                   (uint64_t)fill << 32 | (left > 0 ? c.id + 1 : chunk_next(&c)));
+    else if (left == 0)
+        unlink_chunk(r, s, &c);
+    if (left == 0)
+        free_chunk(r, &c);
+    else
+        set_head(r, KV_WHEEL_SWEPT, (uint64_t)c.id + 1);
+    return wrapped;
+}
+
 /* ---- all of it ---- */
 
 /* Walks one slot's chunks, which are at most *chunks more. each NULL: none. */
@@ -565,6 +672,27 @@ static int sound_slot(const uint64_t *h, slot s)
     return s.digit > digit && h[KV_WHEEL_NEXT] <= start;
 }
 
+/* The chunk that the sweep remembers is in the slot it is in. */
+static int sound_sweep(kv_region *r)
+{
+    const uint64_t *h = r->head->wheel;
+    uint64_t chunks = r->head->used[KV_TIMERS], link;
+    chunk c;
+
+    if (h[KV_WHEEL_SWEEP] >= LEVELS * 64)
+        return 0;
+    if (!h[KV_WHEEL_SWEPT])
+        return 1;
+    for (link = h[KV_WHEEL_SLOT + h[KV_WHEEL_SWEEP]]; link && chunks; link = chunk_next(&c)) {
+        if (link == h[KV_WHEEL_SWEPT])
+            return 1;
+        if (!get_full(r, link, &c))
+            return 0;
+        --chunks;
+    }
+    return 0;
+}
+
 int kv_wheel_check(kv_region *r)
 {
     const uint64_t *h = r->head->wheel;
@@ -596,5 +724,5 @@ int kv_wheel_check(kv_region *r)
         return damaged(r, "a chunk is lost");
     if (timers != h[KV_WHEEL_COUNT])
         return damaged(r, "timers are counted wrong");
-    return KV_OK;
+    return sound_sweep(r) ? KV_OK : damaged(r, "the sweep has lost its way");
 }

@@ -25,6 +25,8 @@ enum {
     KV_WHEEL_NEXT,     /* ms: before this a step does nothing but move NOW on */
     KV_WHEEL_OPEN,     /* level whose slot at NOW is being carried to finer levels; 0: none */
     KV_WHEEL_MOVES,    /* steps since a slot was opened; more than there are timers: damage */
+    KV_WHEEL_SWEEP,    /* slot that the sweep is in: level * 64 + digit */
+    KV_WHEEL_SWEPT,    /* id + 1 of the last chunk of it that was swept; 0: none */
     KV_WHEEL_BITS = 8, /* 8 words: a bit for each non-empty slot of a level */
     KV_WHEEL_SLOT = 16 /* 8 x 64 words: id + 1 of the first chunk */
 };
@@ -46,6 +48,14 @@ enum { KV_WHEEL_IDLE = 0, KV_WHEEL_FIRED = 1, KV_WHEEL_MOVED = 2 };
  * again. IDLE: nothing is due by `now`, and the wheel's time is now, or later by less than
  * KV_WHEEL_BACK. KV_ECORRUPT, KV_EFULL: nothing but the wheel's time has changed. */
 int kv_wheel_step(kv_region *r, int64_t now, uint32_t *hash, int64_t *deadline);
+/* In a transaction: asks `wanted` about the timers of one chunk and takes out those for which it
+ * says 0; the next call goes on with the next one, round and round. What it frees is used again for
+ * other timers. Nothing happens while a slot is being carried to finer ones. 1: a round is
+ * complete; KV_OK; KV_ECORRUPT, or the negative that `wanted` gave. */
+int kv_wheel_sweep(kv_region *r, int (*wanted)(void *arg, uint32_t hash, int64_t deadline),
+                   void *arg);
+/* Milliseconds by which a deadline that the wheel gives may be later than the one it was given. */
+#define KV_WHEEL_LATE 1023
 /* The hashes of up to `most` timers that the next steps will fire, in that order; fewer when it
  * would take more than a look. Changes nothing. */
 int kv_wheel_peek(kv_region *r, int64_t now, uint32_t *hash, int most);

@@ -1027,6 +1027,49 @@ static void expiring(const char *path, int by_writes)
     kv_close(h);
 }
 
+/* A key that comes and goes leaves a timer each time; they do not pile up, and those that are
+ * wanted stay. */
+static void coming_and_going(const char *path)
+{
+    kv *h = open_quiet((clock_is(T0), path));
+    kv_ns *ns = space_of(h, "locks");
+    kv_value v = text("locked");
+    kv_write w = {0};
+    int n = 200, i, how, had, bad = 0;
+    uint64_t worst = 0;
+    char key[16];
+
+    w.flags = KV_TTL;
+    w.ttl = 1000000000;
+    for (i = 0; i < n; i++) {
+        snprintf(key, sizeof key, "%06d", i);
+        CHECK(kv_put(ns, key, 6, &v, &w, NULL, NULL) == KV_OK);
+    }
+    for (how = 0; how < 3; how++) {
+        for (i = 0; i < 10000; i++) {
+            w.ttl = how == 2 ? 1 + (int64_t)roll(900000000) : 86400000;
+            snprintf(key, sizeof key, "lock%d", how == 2 ? (int)roll(50) : 0);
+            bad += kv_put(ns, key, strlen(key), &v, &w, NULL, NULL) != KV_OK;
+            if (how == 1)
+                bad += kv_persist(ns, key, strlen(key), &had) != KV_OK;
+            else if (roll(4))
+                bad += kv_delete(ns, key, strlen(key), NULL, NULL, NULL) != KV_OK;
+            if (i % 3 == 0)
+                clock_is(wall + 1);
+            if (i % 100 == 0 && stats_of(h).timers > worst)
+                worst = stats_of(h).timers;
+        }
+        CHECK(sound(h));
+    }
+    CHECK(bad == 0 && worst > 1000 && worst <= 2 * ((uint64_t)n + 51) + 1024 + 100);
+    clock_is(wall + 1000000000);
+    tick_all(h);
+    CHECK(stats_of(h).keys <= 1 && stats_of(h).timers == 0 && sound(h));
+    CHECK(is(ns, "000010", NULL));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 /* Refreshing a session costs no timers. */
 static void refreshing(const char *path)
 {
@@ -2069,6 +2112,7 @@ int main(void)
     expiring(":memory:", 0);
     expiring(at("ticks"), 0);
     expiring(at("writes"), 1);
+    coming_and_going(":memory:");
     refreshing(":memory:");
     dropping(":memory:");
     dropping(at("drop"));

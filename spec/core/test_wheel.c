@@ -362,10 +362,10 @@ static void test_back(void)
 /* ---- death ---- */
 
 /* A transaction of several steps and adds, as a store may make of them: what fires is armed again
- * an hour later, others are armed besides. */
+ * an hour later, others are armed besides; and some of it is swept. */
 typedef struct deed {
     model *t;
-    int steps, adds;
+    int steps, adds, sweeps;
     uint32_t first; /* numbers of the adds */
     int64_t deadline[8];
     int64_t at[8]; /* the wheel's time when they were made */
@@ -380,6 +380,14 @@ static void add(deed *d, int i)
 
     d->at[i] = (int64_t)r->head->wheel[KV_WHEEL_NOW];
     CHECK(kv_wheel_add(r, d->first + (uint32_t)i, d->deadline[i]) == KV_OK);
+}
+
+static int all_wanted(void *arg, uint32_t hash, int64_t deadline)
+{
+    (void)arg;
+    (void)hash;
+    (void)deadline;
+    return 1;
 }
 
 static void perform(void *arg)
@@ -405,6 +413,8 @@ static void perform(void *arg)
     }
     while (adds < d->adds)
         add(d, adds++);
+    for (i = 0; i < d->sweeps; i++) /* what is wanted is only put together */
+        CHECK(kv_wheel_sweep(r, all_wanted, NULL) >= 0);
     d->ended = 1;
     kv_txn_end(r);
 }
@@ -476,6 +486,7 @@ static void test_death(int rounds, int (*kill)(int64_t n, void (*)(void *), void
         d.t = &t;
         d.steps = (int)image_below(8);
         d.adds = (int)image_below(8);
+        d.sweeps = (int)image_below(4);
         d.first = next;
         next += 8;
         for (i = 0; i < d.adds; i++) /* future, so that what is armed does not fire in `steps` */
@@ -516,6 +527,118 @@ static void test_death(int rounds, int (*kill)(int64_t n, void (*)(void *), void
     }
     CHECK(deaths > (rounds < 100 ? 0 : (uint64_t)rounds * 3));
     image_forget(&copy);
+    image_close(&t.m);
+}
+
+/* ---- sweeping ---- */
+
+static uint64_t asked;
+
+static int even(void *arg, uint32_t hash, int64_t deadline)
+{
+    model *t = arg;
+
+    asked++;
+    CHECK(hash < t->top && deadline >= t->due[hash] && deadline <= t->due[hash] + t->late[hash]);
+    if (hash % 2 == 0)
+        return 1;
+    CHECK(t->due[hash] != 0);
+    t->due[hash] = 0;
+    t->armed--;
+    return 0;
+}
+
+static int refuse(void *arg, uint32_t hash, int64_t deadline)
+{
+    (void)arg;
+    (void)deadline;
+    return hash % 5 == 0 ? KV_EIO : hash % 3 != 0;
+}
+
+/* One call; *round: a round of it is complete. */
+static void sweep(model *t, int *round)
+{
+    uint64_t armed = t->armed;
+    int rc;
+
+    kv_txn_begin(&t->m.r);
+    rc = kv_wheel_sweep(&t->m.r, even, t);
+    CHECK(t->m.r.head->journal.count <= 32);
+    kv_txn_end(&t->m.r);
+    CHECK((rc == 0 || rc == 1) && armed - t->armed <= 7);
+    *round = rc;
+}
+
+/* Beside arming, firing and clocks that jump the sweep gets round, meets every timer there is, and
+ * takes what nobody wants; the chunks are as few as they can be afterwards. */
+static void test_sweep(int rounds)
+{
+    static model t;
+    uint64_t swept = 0, was, chunks;
+    int round, done, i, turns;
+
+    begin(&t, some_start());
+    t.loose = 1;
+    for (round = 0; round < rounds; round++) {
+        for (i = (int)image_below(60); i > 0; i--) {
+            uint32_t k = (uint32_t)image_below(3000);
+
+            if (!t.due[k])
+                arm(&t, k, t.now + magnitude(image_below(3) ? 38 : 12));
+        }
+        if (image_below(3) == 0) {
+            jump(&t, image_below(4) == 0);
+            if (image_below(3))
+                drain(&t, 0);
+        }
+        was = t.armed;
+        for (i = (int)image_below(30); i > 0; i--)
+            sweep(&t, &done);
+        swept += was - t.armed;
+        /* What was begun and then undone is as it was. */
+        kv_txn_begin(&t.m.r);
+        (void)kv_wheel_sweep(&t.m.r, refuse, NULL);
+        CHECK(kv_txn_undo(&t.m.r, NULL) == KV_OK);
+        sound(&t);
+        CHECK(same(&t));
+    }
+    CHECK(swept > (uint64_t)rounds);
+    drain(&t, 0);
+    for (i = 0; i < 1000; i++)
+        if (!t.due[i])
+            arm(&t, (uint32_t)i, t.now + 3600000 + magnitude(20));
+    for (turns = 0; turns < 3;) {
+        sweep(&t, &done);
+        turns += done;
+    }
+    sound(&t);
+    CHECK(same(&t));
+    for (i = 1; i < 3000; i += 2)
+        CHECK(t.due[i] == 0);
+    CHECK(t.armed >= 500);
+    /* All that are wanted fire. */
+    t.now = ((int64_t)1 << 48) - 1;
+    drain(&t, 0);
+    CHECK(t.armed == 0);
+    sound(&t);
+    image_close(&t.m);
+
+    /* Of a slot with one in twenty wanted: the other chunks are free. */
+    begin(&t, 1790000000000);
+    for (i = 0; i < 20000; i++)
+        arm(&t, (uint32_t)i * 20 % 19 ? 2 * (uint32_t)i + 1 : 2 * (uint32_t)i, t.now + 3600000);
+    chunks = t.m.r.head->used[KV_TIMERS];
+    asked = 0;
+    for (turns = 0; turns < 2;) {
+        sweep(&t, &done);
+        turns += done;
+    }
+    CHECK(asked >= 20000 && t.armed < 20000 / 15);
+    sound(&t);
+    for (i = 0; i < 18000; i++)
+        arm(&t, 50000 + (uint32_t)i, t.now + 3600000);
+    CHECK(t.m.r.head->used[KV_TIMERS] == chunks);
+    sound(&t);
     image_close(&t.m);
 }
 
@@ -716,6 +839,7 @@ int main(void)
     test_real_time(3600000 / (getenv("KV_SHORT") ? 10 : 1));
     test_equal();
     test_back();
+    test_sweep(image_steps(1500));
     test_full();
     test_last_chunk();
     test_damaged_links();
