@@ -44,5 +44,7 @@ return function(bench)
   store:close()
   bench.at_most(("soak: files / live data, %d M overwrites"):format(total // 1000000),
     largest / live, 2.2)
-  bench.at_most("soak: p99.99 of put", h:p(.9999) / 1e6, math.max(1, idle:p(.9999) / 1e6), "ms")
+  -- What an empty call takes as long as is the scheduler's.
+  bench.at_most(("soak: p99.99 of put; of an empty call %.2f ms"):format(idle:p(.9999) / 1e6),
+    h:p(.9999) / 1e6, math.max(1, idle:p(.9999) / 1e6), "ms")
 end
