@@ -612,8 +612,7 @@ int kv_get_stats(kv *h, kv_stats *o)
     o->segments =
         kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])) - kv_load(&s->log.w[KV_LOG_OLDEST]) + 1;
     if (!s->readonly)
-        o->spares = kv_load(&s->log.w[KV_LOG_SPARES]) -
-                    kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])) +
+        o->spares = kv_load(&s->log.w[KV_LOG_SPARES]) - kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])) +
                     kv_load(&s->log.w[KV_LOG_OLDEST]) - kv_load(&s->log.w[KV_LOG_FREED]);
     o->segment_size = kv_segment_size(s);
     o->timers = kv_load(&head->wheel[KV_WHEEL_COUNT]);
