@@ -17,7 +17,7 @@
 #define CLEAN_GROUPS 32    /* that the helper cleans between two looks around: 0.1 ms */
 #define CLEAN_ROUNDS 64    /* and how often before it sees to syncs and retirement */
 #define IDLE         1000  /* ms without a write after which small segments are emptied */
-#define SPARES_AHEAD 1     /* beside the reserve, in a store large enough for it to matter */
+#define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
 
 /* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
 static int take(kv_db *s, kv_lock *lock, int64_t timeout)
@@ -152,7 +152,7 @@ static int behind(kv_db *s)
                       kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]);
 
     return passed * head_size(s) >
-           kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 32 + 3 * (uint64_t)head_size(s);
+           kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 16 + 4 * (uint64_t)head_size(s);
 }
 
 /* The reserves, what the next head will want from the moment this one is half full, and some in
