@@ -811,11 +811,13 @@ int kv_log_recover(kv_log *l)
     return KV_OK;
 }
 
+/* Asked without a lock, too, whether there is something to clean: the segment may be recycled
+ * meanwhile, and the answer be wrong once. */
 static uint64_t linear(kv_log *l, uint64_t pos)
 {
     uint64_t m = mapping_of(l, kv_pos_id(pos));
 
-    return m ? head_of(m)->linear + kv_pos_off(pos) : 0;
+    return m ? kv_load_relaxed(&head_of(m)->linear) + kv_pos_off(pos) : 0;
 }
 
 uint64_t kv_log_used(kv_log *l)
