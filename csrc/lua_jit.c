@@ -8,6 +8,7 @@
  */
 #include "lua_kv.h"
 
+#include <math.h>
 #include <string.h>
 
 #define KV_JIT_OTHER  (-1000) /* ask the C API; nothing has happened */
@@ -16,8 +17,8 @@
 #define KV_JIT_BOOL   3
 #define KV_JIT_ROOM   4096
 
-/* Where a call leaves what it read. One for each Lua: a finalizer that makes a call in between is
- * told by `calls`. lua/kv/ffi.lua declares the same. */
+/* Where jit_get leaves what it read. One for each Lua: a finalizer that reads in between is told by
+ * `calls`. lua/kv/ffi.lua declares the same. */
 typedef struct kv_jit_out {
     uint32_t calls;
     uint32_t len;  /* KV_JIT_STRING: of bytes */
@@ -109,19 +110,20 @@ static double jit_put_number(kv_lua_handle *o, const char *key, size_t len, doub
     return put(ns, key, len, &v);
 }
 
-static int jit_incr(kv_lua_handle *o, const char *key, size_t len, double by, kv_jit_out *out)
+/* The sum, or what no sum is: INFINITY, ask the C API, which says what is wrong as nothing has
+ * changed; -INFINITY, KV_EBUSY, for which nobody should wait twice. */
+static double jit_incr(kv_lua_handle *o, const char *key, size_t len, double by)
 {
     kv_ns *ns = live(o, len);
     kv_value v, sum;
     int rc;
 
     if (ns == NULL || !kv_lua_number_value(by, &v))
-        return KV_JIT_OTHER;
-    out->calls++;
+        return INFINITY;
     rc = kv_incr(ns, key, len, &v, NULL, &sum, NULL);
     if (rc == KV_OK)
-        out->number = sum.type == KV_INTEGER ? (double)sum.integer : sum.number;
-    return rc;
+        return sum.type == KV_INTEGER ? (double)sum.integer : sum.number;
+    return rc == KV_EBUSY ? -INFINITY : INFINITY;
 }
 
 static int jit_delete(kv_lua_handle *o, const char *key, size_t len)
@@ -140,7 +142,7 @@ typedef struct kv_jit_api {
     int (*exists)(kv_lua_handle *, const char *, size_t);
     double (*put)(kv_lua_handle *, const char *, size_t, const char *, size_t);
     double (*put_number)(kv_lua_handle *, const char *, size_t, double);
-    int (*incr)(kv_lua_handle *, const char *, size_t, double, kv_jit_out *);
+    double (*incr)(kv_lua_handle *, const char *, size_t, double);
     int (*del)(kv_lua_handle *, const char *, size_t);
 } kv_jit_api;
 

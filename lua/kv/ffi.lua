@@ -13,7 +13,7 @@ local jit = rawget(_G, "jit")
 local found, ffi = pcall(require, "ffi")
 if not found or type(jit) ~= "table" or not jit.status() then return false end
 
-local OK, MISS, OTHER = 0, -9, -1000
+local OK, BUSY, MISS, OTHER = 0, -5, -9, -1000
 local STRING, NUMBER, BOOL = 1, 2, 3
 
 -- As in csrc/lua_jit.c. Without names, so that nothing is in the way of a second copy.
@@ -28,7 +28,7 @@ local api_type = ffi.typeof [[struct {
   int (*exists)(void *, const char *, size_t);
   double (*put)(void *, const char *, size_t, const char *, size_t);
   double (*put_number)(void *, const char *, size_t, double);
-  int (*incr)(void *, const char *, size_t, double, void *);
+  double (*incr)(void *, const char *, size_t, double);
   int (*del)(void *, const char *, size_t);
 }]]
 
@@ -40,23 +40,27 @@ local c_get, c_exists, c_put, c_put_number, c_incr, c_delete =
 local out = out_type()
 local bytes = out.bytes
 local failed = core.jit_failed -- (handle, code): what the C API returns or raises for it
-local string_of, type = ffi.string, type
+local string_of, type, HUGE = ffi.string, type, math.huge
 
 -- Each gets the handle `o`, its pointer `p` and the arguments, and returns how many results there
 -- are, 1 or 3, and these; 0: the call is one for the C API.
 
+-- A finalizer may run between any two steps in here, also between a call and the first look at what
+-- it left, and make a call of its own. Then `out` has counted more than one, and the call is made
+-- again by the C API.
 local function get(o, p, key, as)
   if type(key) == "string" and as == nil then
+    local calls = out.calls + 1
     local kind = c_get(p, key, #key, out)
     if kind == STRING then
-      local calls = out.calls
       local value = string_of(bytes, out.len)
-      -- A finalizer that ran meanwhile may have made a call of its own.
-      if calls == out.calls then return 1, value end
+      if out.calls == calls then return 1, value end
     elseif kind == NUMBER then
-      return 1, out.number
+      local value = out.number
+      if out.calls == calls then return 1, value end
     elseif kind == BOOL then
-      return 1, out.number ~= 0
+      local value = out.number ~= 0
+      if out.calls == calls then return 1, value end
     elseif kind == MISS then
       return 1, nil
     elseif kind ~= OTHER then
@@ -90,12 +94,13 @@ local function put(o, p, key, value, opts)
   return 0
 end
 
+-- What is done cannot be done again, so the sum is what the call returns; no sum is infinite.
 local function incr(o, p, key, by, opts)
   if by == nil then by = 1 end
   if type(key) == "string" and type(by) == "number" and opts == nil then
-    local rc = c_incr(p, key, #key, by, out)
-    if rc == OK then return 1, out.number end
-    if rc ~= OTHER then return 3, failed(o, rc) end
+    local sum = c_incr(p, key, #key, by)
+    if sum == -HUGE then return 3, failed(o, BUSY) end
+    if sum ~= HUGE then return 1, sum end
   end
   return 0
 end
