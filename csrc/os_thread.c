@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -372,10 +373,22 @@ struct kv_thread {
     pthread_cond_t changed;
 };
 
+/* Woken, it must not take the processor from the thread that wakes it: that one's call is done, and
+ * would return only after a whole round of this one's. A policy that the host chose stays. */
+static void give_way(void)
+{
+    struct sched_param p;
+    int policy;
+
+    if (pthread_getschedparam(pthread_self(), &policy, &p) == 0 && policy == SCHED_OTHER)
+        (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &p);
+}
+
 static void *run(void *arg)
 {
     kv_thread *t = arg;
     pthread_setname_np(pthread_self(), "kv");
+    give_way();
     t->body(t->arg, t);
     return NULL;
 }
@@ -425,9 +438,11 @@ void kv_thread_wake(kv_thread *t)
 {
     if (__atomic_exchange_n(&t->woken, 1, __ATOMIC_SEQ_CST))
         return;
+    /* It sleeps by now, or has yet to look. Woken before the mutex is free, it would run into it.
+     */
     pthread_mutex_lock(&t->mutex);
-    pthread_cond_signal(&t->changed);
     pthread_mutex_unlock(&t->mutex);
+    pthread_cond_signal(&t->changed);
 }
 
 int kv_thread_wait(kv_thread *t, int64_t ms)

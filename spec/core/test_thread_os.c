@@ -141,6 +141,45 @@ static void signals(void)
         CHECK(sigismember(&before, s) == sigismember(&after, s));
 }
 
+/* It gives way to whom it serves, unless the host has chosen a policy. */
+static void look_at_policy(void *arg, kv_thread *t)
+{
+    struct work *w = arg;
+    struct sched_param p;
+    int policy = -1;
+    (void)t;
+    pthread_getschedparam(pthread_self(), &policy, &p);
+    set(&w->answered, (uint64_t)(int64_t)policy);
+}
+
+static void *start_idle(void *arg)
+{
+    struct sched_param p = {0};
+    kv_thread *t;
+    if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &p) == 0 &&
+        kv_thread_start(look_at_policy, arg, &t) == KV_OK)
+        kv_thread_stop(t);
+    return NULL;
+}
+
+static void policy(void)
+{
+    struct work w = {0};
+    struct sched_param p;
+    kv_thread *t;
+    pthread_t idle;
+    int mine = -1;
+    CHECK(pthread_getschedparam(pthread_self(), &mine, &p) == 0);
+    CHECK(kv_thread_start(look_at_policy, &w, &t) == KV_OK);
+    kv_thread_stop(t);
+    CHECK(w.answered == (uint64_t)(mine == SCHED_OTHER ? SCHED_BATCH : mine));
+    if (!CHECK(pthread_create(&idle, NULL, start_idle, &w) == 0))
+        return;
+    pthread_join(idle, NULL);
+    CHECK(w.answered == SCHED_IDLE);
+    CHECK(pthread_getschedparam(pthread_self(), &mine, &p) == 0 && mine != SCHED_IDLE);
+}
+
 static int no_thread(const char *call, const char *what)
 {
     (void)what;
@@ -287,6 +326,7 @@ int main(void)
     wake_ups();
     passing_time();
     signals();
+    policy();
     no_more_threads();
     forked();
     together();
