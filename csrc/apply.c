@@ -478,7 +478,8 @@ uint32_t kv_index_needs(kv_db *s, uint64_t writes, uint64_t bytes)
 
 /* ---- the lock, and what its owner may have left --------------------------------------- */
 
-/* Applies what the tail has passed. Room was checked before the tail moved. */
+/* Applies what the tail has passed. Room was checked before the tail moved. The dead one noted his
+ * last record after that, or did not; before APPLIED says that there is nothing to redo, it is. */
 static int redo(kv_db *s)
 {
     uint64_t pos = kv_load(kv_st(s, KV_ST_APPLIED)), tail = kv_load(&s->log.w[KV_LOG_TAIL]), at;
@@ -486,6 +487,7 @@ static int redo(kv_db *s)
     int e;
 
     while ((e = kv_log_next(&s->log, &pos, tail, &at, &r)) == 1) {
+        kv_store(&s->log.w[KV_LOG_LAST], at);
         e = kv_index_replay(s, &r, at, pos, (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)), 0);
         if (e != KV_OK)
             return e;

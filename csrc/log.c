@@ -777,18 +777,17 @@ uint64_t kv_log_copy(kv_log *l, kv_append *a, uint64_t at)
 void kv_log_commit(kv_log *l, kv_append *a)
 {
     KV_PAUSE("append: written");
-    kv_store(&l->w[KV_LOG_LAST], a->last);
     kv_store(&l->w[KV_LOG_TAIL], a->pos);
     KV_PAUSE("append: committed");
+    kv_store(&l->w[KV_LOG_LAST], a->last);
 }
 
 /* Zeroes claimed bytes from the far end back, so that a death in here leaves a shorter claim of the
  * same kind. */
 int kv_log_recover(kv_log *l)
 {
-    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), claim = kv_load(&l->w[KV_LOG_CLAIM]), m, pos, at;
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), claim = kv_load(&l->w[KV_LOG_CLAIM]), m;
     uint32_t id, off, end;
-    kv_rec r;
     int why = KV_OK;
 
     for (id = kv_pos_id(claim); id >= kv_pos_id(tail) && id != 0; id--) {
@@ -804,15 +803,6 @@ int kv_log_recover(kv_log *l)
         }
     }
     kv_store(&l->w[KV_LOG_CLAIM], tail);
-    if (kv_load(&l->w[KV_LOG_LAST]) >= tail) {
-        /* The writer noted its record as the last one and died before it was: find the one before.
-         */
-        pos = kv_pos(kv_pos_id(tail), KV_SEG_HEAD);
-        at = 0;
-        while (pos < tail && kv_log_next(l, &pos, tail, &at, &r) == 1)
-            ;
-        kv_store(&l->w[KV_LOG_LAST], at);
-    }
     return KV_OK;
 }
 

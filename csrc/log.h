@@ -63,7 +63,7 @@ uint32_t kv_mark_crc(uint64_t store_id, uint32_t id, uint32_t off);
 enum {
     KV_LOG_TAIL,      /* position behind the last committed record */
     KV_LOG_CLAIM,     /* position up to which bytes behind the tail may be written */
-    KV_LOG_LAST,      /* position of the last record; not before the tail: unknown */
+    KV_LOG_LAST,      /* position of the last record; of one before it until a redo is done */
     KV_LOG_SYNCS,     /* how many there were */
     KV_LOG_CLEAN = 8, /* position the cleaner has come to */
     KV_LOG_JUDGED,    /* position the log had when the last fully judged segment was finished */

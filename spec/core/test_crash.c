@@ -971,6 +971,17 @@ static int somebody_mends(trial *t, uint64_t dice, int forked)
            CHECK(dice < VISITS || told->digest == digest_of(&t->end));
 }
 
+/* The next segment's header will name it: the record that ends at the tail. */
+static int last_is_noted(kv_log *l)
+{
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), last = kv_load(&l->w[KV_LOG_LAST]);
+    uint64_t end = last, at = 0;
+    kv_rec r;
+
+    return last == 0 ? kv_pos_off(tail) == KV_SEG_HEAD
+                     : kv_log_next(l, &end, tail, &at, &r) == 1 && at == last && end == tail;
+}
+
 /* Dies at store n of the operation, then, if m is not 0, at store m of the recovery; 2 when there
  * were not so many stores, 1 when all held, 0 when not. */
 static int die_and_mend(trial *t, int64_t n, int64_t m)
@@ -1008,6 +1019,7 @@ static int die_and_mend(trial *t, int64_t n, int64_t m)
             good = reopen(t, NULL);
     }
     good = good && somebody_mends(t, dice, forked);
+    good = good && CHECK(last_is_noted(&h->s->log));
     if (good && walking)
         good = walk_end(&w, t);
     if (walking)

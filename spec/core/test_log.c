@@ -678,11 +678,10 @@ static void dying_writers(void)
         if (roll(2))
             continue; /* it lived */
         w->words[KV_LOG_TAIL] = words[KV_LOG_TAIL];
-        if (roll(2))
-            w->words[KV_LOG_LAST] = words[KV_LOG_LAST];
+        w->words[KV_LOG_LAST] = words[KV_LOG_LAST];
         w->count = count;
         bad += kv_log_recover(&w->log) != KV_OK;
-        bad += w->words[KV_LOG_LAST] >= w->words[KV_LOG_TAIL];
+        bad += w->words[KV_LOG_CLAIM] != w->words[KV_LOG_TAIL];
         if (i % 10 == 0)
             bad += walked(w, &w->log, 5, 0, &t, &end) != w->count || t.cut != 0 ||
                    end != w->words[KV_LOG_TAIL];
