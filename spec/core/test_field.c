@@ -197,6 +197,95 @@ static void unchecked(void)
     kv_close(h);
 }
 
+/* What is refused, each with its code and nothing changed, and what is allowed beside it. */
+static void refusals(void)
+{
+    static const char deep[] = "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a."
+                               "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a."
+                               "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a."
+                               "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a."
+                               "a.a";
+    static char nested[2 * KV_JSON_DEPTH + 1];
+    static const struct {
+        int op;
+        const char *path, *json;
+        int code;
+    } cases[] = {
+        {KV_EDIT_INCREMENT, "s", NULL, KV_ENOTNUMBER}, {KV_EDIT_TOGGLE, "s", NULL, KV_ENOTBOOLEAN},
+        {KV_EDIT_APPEND, "n", "\"x\"", KV_ENOTSTRING}, {KV_EDIT_PUSH, "n", "1", KV_ENOTARRAY},
+        {KV_EDIT_SET, "n.x", "1", KV_ENOTOBJECT},      {KV_EDIT_SET, "l[9]", "1", KV_ERANGE},
+        {KV_EDIT_SET, "a..b", "1", KV_EBADPATH},       {KV_EDIT_SET, deep, "1", KV_ETOODEEP},
+        {KV_EDIT_SET, "n", nested, KV_ETOODEEP},       {KV_EDIT_MERGE, "", "{", KV_ENOTJSON},
+    };
+    kv_ns *ns;
+    kv *h = handle(":memory:", &ns);
+    kv_edited out;
+    kv_edit edit;
+    kv_value v, text = {KV_STRING, 0, NULL, 0, 0};
+    uint64_t rev;
+
+    memset(nested, '[', KV_JSON_DEPTH);
+    memset(nested + KV_JSON_DEPTH, ']', KV_JSON_DEPTH);
+    CHECK(field(ns, "doc", KV_EDIT_SET, "", "{\"n\":1,\"s\":\"\",\"l\":[1]}", &out) == KV_OK);
+    rev = kv_rev(h);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        CHECK(field(ns, "doc", cases[i].op, cases[i].path, cases[i].json, &out) == cases[i].code);
+    CHECK(kv_get_field(ns, "doc", 3, deep, strlen(deep), &v) == KV_ENOTFOUND);
+    CHECK(kv_get_field(ns, "doc", 3, "n.x", 3, &v) == KV_ENOTFOUND);
+    CHECK(kv_get_field(ns, "doc", 3, "n[0]", 4, &v) == KV_ENOTFOUND);
+    edit = edit_of(KV_EDIT_SET, "new", "1");
+    edit.flags = KV_EDIT_NO_CREATE;
+    CHECK(kv_edit_field(ns, "doc", 3, &edit, &out) == KV_ENOTFOUND);
+    edit = edit_of(KV_EDIT_SET, "n", "1");
+    edit.write.flags |= KV_IF_NOT_EXIST;
+    CHECK(kv_edit_field(ns, "doc", 3, &edit, &out) == KV_EEXISTS);
+    edit = edit_of(KV_EDIT_REMOVE, "", NULL);
+    edit.write.flags |= KV_IF_NOT_EXIST;
+    CHECK(kv_edit_field(ns, "doc", 3, &edit, &out) == KV_EEXISTS);
+    CHECK(kv_edit_field(ns, "none", 4, &edit, &out) == KV_ENOTFOUND);
+    edit = edit_of(KV_EDIT_MERGE, "", "{\"m\":1}");
+    edit.flags = KV_EDIT_NO_CREATE;
+    CHECK(kv_edit_field(ns, "none", 4, &edit, &out) == KV_ENOTFOUND);
+    edit.flags = 0;
+    edit.write.flags |= KV_IF_EXIST;
+    CHECK(kv_edit_field(ns, "none", 4, &edit, &out) == KV_ENOTFOUND);
+    edit = edit_of(KV_EDIT_MERGE, "", "{\"m\":1}");
+    edit.write.flags |= KV_IF_NOT_EXIST;
+    CHECK(kv_edit_field(ns, "doc", 3, &edit, &out) == KV_EEXISTS);
+    edit = edit_of(KV_EDIT_MERGE, "", "");
+    CHECK(kv_edit_field(ns, "doc", 3, &edit, &out) == KV_EINVAL);
+    CHECK(kv_rev(h) == rev && kv_exists(ns, "none", 4) == KV_ENOTFOUND);
+
+    /* Scalars: a document each, and stored as what they are. */
+    CHECK(field(ns, "one", KV_EDIT_SET, "", "true", &out) == KV_OK);
+    CHECK(kv_get_value(ns, "one", 3, &v) == KV_OK && v.type == KV_BOOLEAN && v.integer == 1);
+    CHECK(field(ns, "one", KV_EDIT_TOGGLE, "", NULL, &out) == KV_OK && out.value.integer == 0);
+    CHECK(field(ns, "one", KV_EDIT_TOGGLE, "", NULL, &out) == KV_OK && out.value.integer == 1);
+    CHECK(field(ns, "one", KV_EDIT_SET, "", "null", &out) == KV_OK);
+    CHECK(kv_get_value(ns, "one", 3, &v) == KV_OK && v.type == KV_NULL);
+    CHECK(field(ns, "one", KV_EDIT_MERGE, "", "2.5", &out) == KV_OK);
+    CHECK(kv_get_value(ns, "one", 3, &v) == KV_OK && v.type == KV_NUMBER && v.number == 2.5);
+    edit = edit_of(KV_EDIT_INCREMENT, "", NULL);
+    CHECK(kv_edit_field(ns, "one", 3, &edit, &out) == KV_OK && out.value.number == 3.5);
+
+    /* A string is a document if its text is one, and stays a string. */
+    text.data = "{\"a\":1}";
+    text.len = 7;
+    CHECK(kv_put(ns, "text", 4, &text, NULL, NULL, NULL) == KV_OK);
+    CHECK(is(ns, "text", "a", "1"));
+    CHECK(field(ns, "text", KV_EDIT_SET, "a", "2", &out) == KV_OK);
+    CHECK(kv_get_value(ns, "text", 4, &v) == KV_OK && v.type == KV_STRING && v.len == 7 &&
+          memcmp(v.data, "{\"a\":2}", 7) == 0);
+    text.data = "{a}";
+    text.len = 3;
+    CHECK(kv_put(ns, "text", 4, &text, NULL, NULL, NULL) == KV_OK);
+    CHECK(kv_get_field(ns, "text", 4, "a", 1, &v) == KV_ENOTJSON);
+    CHECK(field(ns, "text", KV_EDIT_SET, "a", "2", &out) == KV_ENOTJSON);
+    CHECK(kv_check(h) == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 /* ---- processes ---- */
 
 #define EDITORS 8
@@ -299,6 +388,7 @@ int main(void)
     model_start("test_field");
     calls();
     unchecked();
+    refusals();
     together(at("processes"), model_steps(100), 0);
     for (int i = 0; i < model_steps(6); i++)
         together(at("killed"), model_steps(30), 4);

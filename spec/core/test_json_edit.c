@@ -649,6 +649,96 @@ static void test_garbage(void)
     }
 }
 
+/* What the functions beside the edits make of the same. */
+static void test_garbage_aside(void)
+{
+    char text[64];
+    kv_json_path path;
+    kv_json_place at;
+    kv_json_step step;
+    kv_json_edit e;
+    kv_json_splice s;
+    size_t n;
+
+    CHECK(kv_json_count("", 0) == 0 && kv_json_count("5", 1) == 0 && kv_json_count("[1", 2) == 0);
+    CHECK(kv_json_count("[]", 2) == 0 && kv_json_count("[1,[2,3]]", 9) == 2);
+    CHECK(kv_json_count("{\"a\":[2,3]}", 11) == 1);
+
+    memset(&at, 0, sizeof(at));
+    CHECK(kv_json_element("[1", 2, -1, &at) == KV_JSON_ESYNTAX);
+    CHECK(kv_json_element("[1 2]", 5, 0, &at) == KV_JSON_ESYNTAX);
+    memset(&at, 0, sizeof(at));
+    CHECK(kv_json_element("[1,2]", 5, -1, &at) == KV_JSON_OK && at.start == 3);
+
+    memset(&step, 0, sizeof(step));
+    step.by = KV_JSON_BY_KEY;
+    step.name = "a";
+    step.len = 1;
+    memcpy(text, "{}", 2);
+    CHECK(kv_json_remove_all(text, 2, 0, &step) == 2);
+    memcpy(text, "{a}", 3);
+    CHECK(kv_json_remove_all(text, 3, 0, &step) == 3);
+    memcpy(text, "{\"a\":1 2}", 9);
+    n = kv_json_remove_all(text, 9, 0, &step);
+    CHECK(n <= 9);
+
+    /* Edits that no one asks for, and those whose value is no JSON. */
+    kv_json_path_read("a", 1, &path, NULL);
+    memset(&e, 0, sizeof(e));
+    e.op = KV_JSON_APPEND + 1;
+    CHECK(kv_json_plan("{}", 2, &path, &e, &s) == KV_JSON_EPATH);
+    e.op = KV_JSON_EXTEND;
+    e.value = "[1";
+    e.value_len = 2;
+    CHECK(kv_json_plan("{\"a\":[]}", 8, &path, &e, &s) == KV_JSON_EARRAY);
+    e.op = KV_JSON_INSERT;
+    kv_json_path_read("[1]", 3, &path, NULL);
+    CHECK(kv_json_plan("[1", 2, &path, &e, &s) == KV_JSON_ESYNTAX);
+    kv_json_path_read("a[1]", 4, &path, NULL);
+    CHECK(kv_json_plan("{}", 2, &path, &e, &s) == KV_JSON_EMISSING);
+    e.create = 1;
+    CHECK(kv_json_plan("{}", 2, &path, &e, &s) == KV_JSON_EINDEX);
+
+    /* Escapes that the text ends in. */
+    CHECK(kv_json_unescaped_size("\\", 1) <= 1 && kv_json_unescaped_size("\\u12", 4) <= 4);
+    CHECK(kv_json_unescaped_size("\\u0041", 6) == 1 && kv_json_unescaped_size("\\n", 2) == 1);
+    CHECK(kv_json_unescaped_size("\\ud83d\\ude00", 12) == 4);
+}
+
+/* A value that is deep enough to be too deep where it goes. */
+static void test_too_deep(void)
+{
+    char value[2 * KV_JSON_DEPTH];
+    kv_json_path path;
+    kv_json_edit e;
+    kv_json_splice s;
+
+    memset(value, '[', KV_JSON_DEPTH);
+    memset(value + KV_JSON_DEPTH, ']', KV_JSON_DEPTH);
+    memset(&e, 0, sizeof(e));
+    e.op = KV_JSON_SET;
+    e.create = 1;
+    e.value = value;
+    e.value_len = sizeof(value);
+    kv_json_path_read("", 0, &path, NULL);
+    CHECK(kv_json_plan("{}", 2, &path, &e, &s) == KV_JSON_OK);
+    kv_json_path_read("a", 1, &path, NULL);
+    CHECK(kv_json_plan("{}", 2, &path, &e, &s) == KV_JSON_EDEPTH);
+    e.value++;
+    e.value_len -= 2;
+    CHECK(kv_json_plan("{}", 2, &path, &e, &s) == KV_JSON_OK);
+}
+
+/* Each code has words of its own, and so has what is none. */
+static void test_words(void)
+{
+    int code, other;
+
+    for (code = KV_JSON_OK; code <= KV_JSON_EINDEX + 1; code++)
+        for (other = KV_JSON_OK; other < code; other++)
+            CHECK(strcmp(kv_json_strerror(code), kv_json_strerror(other)) != 0);
+}
+
 #ifndef MODEL_EDITS
 #define MODEL_EDITS 1000000
 #endif
@@ -663,6 +753,9 @@ int main(void)
     test_conditions();
     test_blocks();
     test_garbage();
+    test_garbage_aside();
+    test_too_deep();
+    test_words();
     test_model();
     return check_done("test_json_edit");
 }

@@ -731,19 +731,24 @@ static void wander(void)
 static void stumble(int kind)
 {
     uint64_t words[KV_ORDER_WORDS];
-    int i, rc, insert;
+    uint64_t near;
+    int i, rc, insert, run = keys.n > 0 && below(2) ? (int)below((uint32_t)keys.n) : -1;
     key k;
 
     for (i = 0; i < 30; i++) {
-        insert = (int)below(2);
+        insert = run < 0 && (int)below(2);
         pick(&k, kind, insert);
+        if (run >= 0) /* of neighbours, so that nodes become small and are joined */
+            k = *keys.at[run++ % keys.n];
         memcpy(words, region->head->order, sizeof words);
+        near = below(2) ? kv_order_near(region, k.bytes, k.len)
+                        : (uint64_t)below(2) << 32 | below(200);
         /* With a lost root room is asked for far too much; that is the caller's to refuse. */
         if (kv_region_room(region, KV_NODES) < 12 && kv_region_grow(region, KV_NODES, 12) != KV_OK)
             return;
         kv_txn_begin(region);
-        rc = insert ? kv_order_insert(region, k.bytes, k.len)
-                    : kv_order_remove(region, k.bytes, k.len);
+        rc = insert ? kv_order_insert_near(region, k.bytes, k.len, near)
+                    : kv_order_remove_near(region, k.bytes, k.len, &near);
         if (rc == KV_ECORRUPT || rc == KV_EFULL)
             CHECK(region->head->journal.count == 0 &&
                   memcmp(words, region->head->order, sizeof words) == 0);
@@ -751,6 +756,70 @@ static void stumble(int kind)
             CHECK(rc == KV_OK || rc == KV_EEXISTS || rc == KV_ENOTFOUND);
         kv_txn_end(region);
     }
+}
+
+/* What a field of a node is made of: near what it is, at an end of what it may be, or another's. */
+static void spoil_half(unsigned char *node, uint32_t within)
+{
+    uint16_t *half = (uint16_t *)(void *)node, v;
+    uint32_t i = below(within / 2);
+
+    v = half[i];
+    switch (below(6)) {
+    case 0:
+        v++;
+        break;
+    case 1:
+        v--;
+        break;
+    case 2:
+        v = 0;
+        break;
+    case 3:
+        v ^= KV_LEAF_GONE;
+        break;
+    case 4:
+        v = (uint16_t)(KV_NODE_CAP + (int)below(3) - 1);
+        break;
+    default:
+        v = below(2) ? half[below(within / 2)] : (uint16_t)(v + below(600));
+    }
+    half[i] = v;
+}
+
+/* Position or length of an entry of a leaf's log, its other entries left alone. */
+static void spoil_log(unsigned char *node)
+{
+    uint16_t w[2];
+    kv_view v;
+    int at = 0, n;
+
+    if (!kv_node_view((const uint64_t *)(const void *)node, &v) || v.logged == 0)
+        return;
+    for (n = (int)below((uint32_t)v.logged);; n--) {
+        if (at + KV_LEAF_ENTRY > v.log_bytes)
+            return;
+        memcpy(w, v.log + at, sizeof w);
+        if (n == 0)
+            break;
+        at += KV_LEAF_ENTRY + w[1];
+    }
+    switch (below(5)) {
+    case 0:
+        w[0] ^= KV_LEAF_GONE;
+        break;
+    case 1:
+        w[0] = (uint16_t)((w[0] & KV_LEAF_GONE) | below((uint32_t)v.entries + 2));
+        break;
+    case 2:
+        w[1] = (uint16_t)(w[1] + below(3) - 1);
+        break;
+    default: /* the same as the one before, or as the next: twice in the log */
+        if (at + 2 * KV_LEAF_ENTRY + 2 * w[1] <= v.log_bytes)
+            memcpy(node + v.size + at + KV_LEAF_ENTRY + w[1], node + v.size + at,
+                   (size_t)KV_LEAF_ENTRY + w[1]);
+    }
+    memcpy(node + v.size + at, w, sizeof w);
 }
 
 static void damage(int kind, int n, int rounds)
@@ -780,7 +849,20 @@ static void damage(int kind, int n, int rounds)
             } else {
                 unsigned char *b = (unsigned char *)kv_region_place(region, KV_NODES, id).ptr;
 
-                b += below(kinds == 0 ? 24 : kinds == 1 ? 64 : kinds == 2 ? 256 : KV_NODES_SIZE);
+                uint32_t within = kinds == 0   ? 32
+                                  : kinds == 1 ? 64
+                                  : kinds == 2 ? 256
+                                               : KV_NODES_SIZE;
+
+                if (below(3) == 0) {
+                    spoil_log(b);
+                    continue;
+                }
+                if (below(2)) {
+                    spoil_half(b, within);
+                    continue;
+                }
+                b += below(within);
                 *b = below(2) ? (unsigned char)chance() : (unsigned char)(*b ^ 1 << below(8));
             }
         }
@@ -867,6 +949,120 @@ static void in_use_and_free(void)
     stop();
 }
 
+/* A leaf that one more key leaves in three: it fits beside neither neighbour. */
+static void three_leaves(void)
+{
+    static const struct {
+        char first;
+        uint32_t len;
+    } parts[] = {{'a', 470}, {'g', 458}, {'e', 40}, {'c', 512}};
+    int i, before = 0;
+    key k;
+
+    start();
+    for (i = 0; i < 4; i++) {
+        memset(k.bytes, 0, 4);
+        memset(k.bytes + 4, parts[i].first, parts[i].len);
+        k.len = 4 + parts[i].len;
+        before = nodes_in_tree();
+        CHECK(change(&k, 1) == KV_OK);
+        model_insert(&k);
+    }
+    CHECK(before == 1 && nodes_in_tree() == 4 && whole());
+    stop();
+}
+
+/* What no caller should ask for, and what is known of a leaf beyond its time. */
+static void odd_questions(void)
+{
+    unsigned char out[KV_ORDER_KEY];
+    uint64_t root, near, head, tail, missing = 0;
+    kv_leaf leaf;
+    key k;
+
+    fill(DIGITS, 3000);
+    k = *keys.at[1000];
+    root = region->head->order[KV_ORDER_ROOT];
+    near = kv_order_near(region, k.bytes, k.len);
+    CHECK(near != 0 && kv_order_near(region, k.bytes, 0) == 0);
+    CHECK(kv_order_near(region, k.bytes, KV_ORDER_KEY + 1) == 0);
+    CHECK(kv_order_maybe(region, k.bytes, k.len, near));
+    CHECK(!kv_order_maybe(region, k.bytes, 0, near));
+    CHECK(!kv_order_maybe(region, k.bytes, KV_ORDER_KEY + 1, near));
+    CHECK(!kv_order_maybe(region, k.bytes, k.len, 0));
+    CHECK(!kv_order_maybe(region, k.bytes, k.len, near + ((uint64_t)1 << 32)));
+    CHECK(!kv_order_maybe(region, k.bytes, k.len, root));
+    CHECK(kv_order_remove_near(region, k.bytes, 0, &missing) == KV_EINVAL);
+    CHECK(kv_order_read(region, NULL, 7, 0, &leaf) == KV_OK && !leaf.has_lower);
+    CHECK(kv_order_read(region, k.bytes, k.len, 0, &leaf) == KV_OK);
+    CHECK(kv_leaf_find(&leaf, k.bytes, KV_ORDER_KEY + 1) == leaf.count);
+    CHECK(kv_leaf_key(&leaf, -1, out) == 0 && kv_leaf_key(&leaf, leaf.count, out) == 0);
+    leaf.node[2] = 0;
+    CHECK(kv_leaf_find(&leaf, k.bytes, k.len) == leaf.count);
+
+    /* Of a queue that has got longer than a transaction makes it, or leads nowhere. */
+    head = region->head->order[KV_ORDER_FREE_HEAD];
+    tail = region->head->order[KV_ORDER_FREE_TAIL];
+    CHECK(kv_order_still(region, near, tail) && !kv_order_still(region, near, 0));
+    region->head->order[KV_ORDER_FREE_TAIL] = 0;
+    CHECK(!kv_order_still(region, near, UINT32_MAX));
+    ((uint64_t *)(void *)kv_region_place(region, KV_NODES, (uint32_t)tail - 1).ptr)[1] = head;
+    CHECK(!kv_order_still(region, near, head));
+    region->head->order[KV_ORDER_FREE_TAIL] = tail;
+    CHECK(whole());
+    stop();
+}
+
+/* ---- a writer between two steps of a reader ---- */
+
+static struct {
+    uint64_t *word, add;
+    int times, seen;
+} meddling;
+
+/* The node that is being copied changes under the reader; a node that was reused is found under
+ * its new generation afterwards. */
+static void meddle(const char *point)
+{
+    if (strcmp(point, "order: node copied") == 0 && meddling.times != 0) {
+        meddling.times -= meddling.times > 0;
+        meddling.seen++;
+        *meddling.word += meddling.add;
+        if (meddling.add == 1)
+            region->head->order[KV_ORDER_ROOT] += (uint64_t)1 << 32;
+    }
+}
+
+static void changing_under_a_reader(void)
+{
+    uint64_t *root;
+    kv_leaf leaf;
+    key k;
+
+    fill(DIGITS, 1000);
+    k = *keys.at[500];
+    root = (uint64_t *)(void *)kv_region_place(region, KV_NODES,
+                                               (uint32_t)region->head->order[KV_ORDER_ROOT] - 1)
+               .ptr;
+    kv_test_pause = meddle;
+    meddling.word = root;
+    meddling.add = 1;
+    meddling.times = 3;
+    CHECK(found(&k) && meddling.seen == 3);
+    /* An undo, which makes the version of a log grow. */
+    meddling.word = root + KV_NODE_LOG;
+    meddling.add = (uint64_t)1 << 32;
+    meddling.times = 3;
+    CHECK(found(&k) && meddling.seen == 6);
+    /* One that never ends is damage, and no reason to wait. */
+    meddling.times = -1;
+    CHECK(kv_order_read(region, k.bytes, k.len, 0, &leaf) == KV_ECORRUPT && leaf.count == 0);
+    kv_test_pause = NULL;
+    *meddling.word &= 0xffffffff;
+    CHECK(whole());
+    stop();
+}
+
 int main(void)
 {
     kv_dir_options o = {1, 0600, 0, 0};
@@ -898,6 +1094,9 @@ int main(void)
     for (kind = 0; kind < KINDS; kind++)
         damage(kind, kind == DIGITS || kind == TINY ? 1500 : 150, dose(300));
     stale();
+    three_leaves();
+    odd_questions();
+    changing_under_a_reader();
     in_use_and_free();
     kv_dir_close(dir);
     free(keys.at);

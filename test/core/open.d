@@ -1,0 +1,15 @@
+build/test/core/open.o: csrc/open.c csrc/store.h csrc/blob.h csrc/kv.h \
+ csrc/os.h csrc/hash.h csrc/region.h csrc/log.h csrc/record.h \
+ csrc/crc32c.h csrc/meta.h csrc/order.h csrc/wheel.h
+csrc/store.h:
+csrc/blob.h:
+csrc/kv.h:
+csrc/os.h:
+csrc/hash.h:
+csrc/region.h:
+csrc/log.h:
+csrc/record.h:
+csrc/crc32c.h:
+csrc/meta.h:
+csrc/order.h:
+csrc/wheel.h:

@@ -1,0 +1,8 @@
+build/test/core/order_list.o: csrc/order_list.c csrc/order_list.h \
+ csrc/order_node.h csrc/order.h csrc/region.h csrc/os.h csrc/kv.h
+csrc/order_list.h:
+csrc/order_node.h:
+csrc/order.h:
+csrc/region.h:
+csrc/os.h:
+csrc/kv.h:

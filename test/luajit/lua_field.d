@@ -1,0 +1,7 @@
+build/test/luajit/lua_field.o: csrc/lua_field.c csrc/lua_kv.h \
+ csrc/compat.h csrc/json.h csrc/kv.h csrc/lua_json.h
+csrc/lua_kv.h:
+csrc/compat.h:
+csrc/json.h:
+csrc/kv.h:
+csrc/lua_json.h:
