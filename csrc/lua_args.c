@@ -392,6 +392,21 @@ static int64_t to_ms(lua_Number seconds)
     return (lua_Number)whole < ms ? whole + 1 : whole;
 }
 
+size_t kv_lua_items(lua_State *L, int i, const char *what)
+{
+    size_t n = lua_rawlen(L, i), k = 0;
+
+    lua_pushnil(L);
+    while (lua_next(L, i)) {
+        if (lua_type(L, -2) != LUA_TNUMBER || k++ == n)
+            kv_lua_bad(L, what, "an array without holes or other entries", -2);
+        lua_pop(L, 1);
+    }
+    if (k != n)
+        kv_lua_error(L, "bad argument '%s': the array has a hole", what);
+    return n;
+}
+
 int64_t kv_lua_ttl(lua_State *L, int i, const char *what)
 {
     lua_Number n = 0;

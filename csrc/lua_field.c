@@ -13,10 +13,11 @@
 
 /* ---- arguments ---------------------------------------------------------- */
 
-/* An array of steps becomes a path's text, which it leaves on the stack. */
+/* An array of steps becomes a path's text, which it leaves on the stack. A table that is none, such
+ * as options in the place of a path, must not pass for the path of the whole document. */
 static int steps_to_text(lua_State *L, int i, const char **path, size_t *len)
 {
-    size_t n = lua_rawlen(L, i), size = 0, k, more;
+    size_t n = kv_lua_items(L, i, "path"), size = 0, k, more;
     int first = lua_gettop(L) + 1;
     char *text;
 

@@ -243,6 +243,9 @@ int kv_lua_opts(lua_State *L, int i, const char *const *names, const char *hint)
 int kv_lua_boolean(lua_State *L, int i, const char *what, int def);
 int64_t kv_lua_integer(lua_State *L, int i, const char *what, int64_t min, int64_t max,
                        const char *expected);
+/* How many items the array at i has. Raises when it has holes or other entries; what each of the
+ * items is remains to be looked at. */
+size_t kv_lua_items(lua_State *L, int i, const char *what);
 int64_t kv_lua_ttl(lua_State *L, int i, const char *what); /* ms, > 0 */
 void kv_lua_number(lua_State *L, int i, const char *what, kv_value *v);
 /* A number that is no integer of Lua's as a value; 0: it is NaN or infinite. */

@@ -24,19 +24,9 @@ static int read_keys(lua_State *L, const kv_lua_call *c, int *n)
 
     if (lua_type(L, c->arg) != LUA_TTABLE)
         return kv_lua_bad(L, "keys", "an array of keys", c->arg);
-    *n = (int)lua_rawlen(L, c->arg);
+    *n = (int)kv_lua_items(L, c->arg, "keys");
     lua_createtable(L, *n, 0);
     to = lua_gettop(L);
-    lua_pushnil(L);
-    for (int i = 0; i < *n; i++) {
-        if (!lua_next(L, c->arg))
-            return kv_lua_error(L, "bad argument 'keys': the array has a hole");
-        if (lua_type(L, -2) != LUA_TNUMBER)
-            return kv_lua_bad(L, "keys", "an array, no other entries", -2);
-        lua_pop(L, 1);
-    }
-    if (lua_next(L, c->arg))
-        return kv_lua_bad(L, "keys", "an array without holes or other entries", -2);
     for (int i = 1; i <= *n; i++) {
         lua_rawgeti(L, c->arg, i);
         if (lua_type(L, -1) != LUA_TSTRING || lua_rawlen(L, -1) - 1 >= KV_MAX_KEY) {
