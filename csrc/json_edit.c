@@ -29,10 +29,12 @@ static size_t spell_key(const kv_json_step *step, char *to)
             step->spelled == KV_JSON_POINTER && p < end ? memchr(p, '~', (size_t)(end - p)) : NULL;
         size_t part = (size_t)((stop != NULL ? stop : end) - p);
 
-        if (to != NULL)
+        if (to != NULL) {
             n += kv_json_escape(p, part, to + n);
-        else if (kv_json_escape_size(p, part, &size) == KV_JSON_OK)
+        } else {
+            (void)kv_json_escape_size(p, part, &size); /* a path is UTF-8 */
             n += size;
+        }
         if (stop == NULL)
             return n;
         if (to != NULL)
@@ -121,7 +123,7 @@ static int put(struct plan *p, size_t at, size_t del, size_t level)
     s->del = del;
     /* A bracket takes two bytes, so a short value needs no look. */
     if (level + s->value_len / 2 > KV_JSON_DEPTH &&
-        level + (size_t)kv_json_depth(s->value, s->value_len) > KV_JSON_DEPTH)
+        level + kv_json_depth(s->value, s->value_len) > KV_JSON_DEPTH)
         return KV_JSON_EDEPTH;
     measure(s);
     return KV_JSON_OK;

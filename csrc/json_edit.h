@@ -86,7 +86,7 @@ int kv_json_element(const char *text, size_t len, int64_t index, kv_json_place *
 int kv_json_items(const char *text, size_t len, kv_json_place *place);
 
 /* How many containers are open at most within the text. */
-int kv_json_depth(const char *text, size_t len);
+size_t kv_json_depth(const char *text, size_t len);
 
 /* ---- edits ------------------------------------------------------------------------------ */
 

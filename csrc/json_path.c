@@ -291,7 +291,7 @@ static const byte *pass_container(const byte *p, const byte *end)
     return NULL;
 }
 
-int kv_json_depth(const char *text, size_t len)
+size_t kv_json_depth(const char *text, size_t len)
 {
     struct brackets b = {0};
     int64_t depth = 0, most = 0;
@@ -306,7 +306,7 @@ int kv_json_depth(const char *text, size_t len)
                 most = depth;
         }
     }
-    return most > INT32_MAX ? INT32_MAX : (int)most;
+    return (size_t)most;
 }
 
 /* From behind the opening quote: returns what follows the closing one, or NULL. */

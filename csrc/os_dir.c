@@ -295,7 +295,7 @@ static int make_path(char *path, mode_t mode)
         e = make_path(path, 0777);
         *slash = '/';
         if (e == 0 || e == EEXIST)
-            KV_CALL(e, 0, mkdir(path, mode) != 0);
+            KV_CALL(e, kv_seam("mkdir", path), mkdir(path, mode) != 0);
     }
     if (e != 0)
         return e;
@@ -353,7 +353,8 @@ static int open_directory(kv_dir *d, const kv_dir_options *o, int *made)
         e = make_path(d->path, directory_mode(d->file_mode) & 0700);
         *made = e == 0;
         if (e == 0 || e == EEXIST)
-            KV_RETRY(e, 0, (d->fd = open_at(AT_FDCWD, d->path, flags, 0)) < 0);
+            KV_RETRY(e, kv_seam("open", d->path),
+                     (d->fd = open_at(AT_FDCWD, d->path, flags, 0)) < 0);
     }
     if (e == ENOTDIR)
         return kv_fail(KV_EUNSUPPORTED, "%.200s is not a directory, so it is not a store", d->path);
@@ -463,11 +464,12 @@ int kv_dir_usable(const kv_dir *d)
 
 int kv_dir_forked(kv_dir *d)
 {
-    int fd, e;
+    int fd = -1, e;
 
     if (d->fd < 0 || !is_ours(d, d->fd))
         return 0;
-    KV_RETRY(e, 0, (fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0);
+    KV_RETRY(e, kv_seam("open", d->path),
+             (fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0);
     if (e != 0)
         return 0;
     /* In its place: streams and paths of the parent's go by the number. */
@@ -488,7 +490,7 @@ int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name), void *arg)
     KV_RETRY(e, kv_seam("getdents", d->path),
              (fd = open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0)) < 0);
     if (e == 0)
-        KV_CALL(e, 0, !(stream = fdopendir(fd)));
+        KV_CALL(e, kv_seam("getdents", d->path), !(stream = fdopendir(fd)));
     if (e != 0) {
         kv_file_close(fd);
         return kv_fail_errno(e, "list", d->path);
@@ -639,14 +641,13 @@ int kv_file_open(kv_dir *d, const char *name, int how, int *fd)
     return KV_OK;
 }
 
-static int memory_unlink(kv_dir *d, const char *name)
+static void memory_unlink(kv_dir *d, const char *name)
 {
     pthread_mutex_lock(&d->mutex);
     size_t i = memory_find(d, name);
     if (i < d->count)
         memory_remove(d, i);
     pthread_mutex_unlock(&d->mutex);
-    return 0;
 }
 
 int kv_file_unlink(kv_dir *d, const char *name)
@@ -654,10 +655,13 @@ int kv_file_unlink(kv_dir *d, const char *name)
     int e;
     if (kv_dir_usable(d) != KV_OK)
         return KV_EIO;
-    if (d->fd < 0)
-        KV_CALL(e, seam_at("unlink", d, name), memory_unlink(d, name));
-    else
-        KV_CALL(e, seam_at("unlink", d, name), unlinkat(d->fd, name, 0) != 0);
+    e = seam_at("unlink", d, name);
+    if (e == 0) {
+        if (d->fd < 0)
+            memory_unlink(d, name);
+        else if (unlinkat(d->fd, name, 0) != 0)
+            e = errno;
+    }
     return e && e != ENOENT ? fail_at(e, "unlink", d, name) : KV_OK;
 }
 

@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PATH_SIZE 4352
+#define PATH_SIZE 4352 /* more than the kernel takes: a longer path is refused, never cut */
 
 /* A directory with the file in it; neither is a link. */
 static int has_file(int at, const char *name, const char *file)
@@ -98,7 +98,7 @@ static void parent_of(const char *path, char out[PATH_SIZE])
 
 int kv_tree_set_aside(const char *path)
 {
-    char parent[PATH_SIZE], to[PATH_SIZE];
+    char parent[PATH_SIZE], to[PATH_SIZE + 40];
     uint64_t r;
     int e, fd;
 
@@ -106,9 +106,7 @@ int kv_tree_set_aside(const char *path)
     if (e != KV_OK)
         return e;
     parent_of(path, parent);
-    if (snprintf(to, sizeof to, "%.4000s/" KV_ASIDE "%016llx", parent, (unsigned long long)r) >
-        4040)
-        return kv_fail(KV_EUNSUPPORTED, "the path is too long");
+    snprintf(to, sizeof to, "%s/" KV_ASIDE "%016llx", parent, (unsigned long long)r);
     KV_CALL(e, kv_seam("rename", path), rename(path, to) != 0);
     if (e != 0)
         return kv_fail_errno(e, "rename", path);
@@ -131,7 +129,7 @@ int kv_tree_remove(const char *path)
 
 int kv_tree_aside(const char *path, void (*each)(const char *aside))
 {
-    char parent[PATH_SIZE], found[PATH_SIZE];
+    char parent[PATH_SIZE], found[PATH_SIZE + 256];
     const struct dirent *entry;
     DIR *stream = NULL;
     int e;
@@ -141,10 +139,10 @@ int kv_tree_aside(const char *path, void (*each)(const char *aside))
     if (e != 0)
         return kv_fail_errno(e, "list", parent);
     while ((entry = readdir(stream)) != NULL)
-        if (strncmp(entry->d_name, KV_ASIDE, sizeof KV_ASIDE - 1) == 0 &&
-            (size_t)snprintf(found, sizeof found, "%.4000s/%s", parent, entry->d_name) <
-                sizeof found)
+        if (strncmp(entry->d_name, KV_ASIDE, sizeof KV_ASIDE - 1) == 0) {
+            snprintf(found, sizeof found, "%s/%s", parent, entry->d_name);
             each(found);
+        }
     closedir(stream);
     return KV_OK;
 }

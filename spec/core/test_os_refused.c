@@ -26,11 +26,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 
 /* ---- refusals ---- */
 
 static struct {
-    const char *call; /* NULL: nothing is refused */
+    const char *call; /* NULL: nothing is refused; "a b": both are */
     int error, skip, times, made;
 } refusal;
 
@@ -53,8 +54,12 @@ static int refused(void)
 
 static int refuses(const char *call)
 {
-    if (refusal.call == NULL || strcmp(call, refusal.call) != 0 || refusal.skip-- > 0 ||
-        refusal.made == refusal.times)
+    size_t n = strlen(call);
+    const char *at = refusal.call;
+
+    while (at != NULL && (strncmp(at, call, n) != 0 || (at[n] != 0 && at[n] != ' ')))
+        at = (at = strchr(at, ' ')) != NULL ? at + 1 : NULL;
+    if (at == NULL || refusal.skip-- > 0 || refusal.made == refusal.times)
         return 0;
     refusal.made++;
     errno = refusal.error;
@@ -106,6 +111,9 @@ STAND_BEFORE(DIR *, opendir, (const char *path), (path), NULL)
 STAND_BEFORE(DIR *, fdopendir, (int fd), (fd), NULL)
 STAND_BEFORE(struct dirent *, readdir, (DIR * d), (d), NULL)
 STAND_BEFORE(uid_t, geteuid, (void), (), 1)
+STAND_BEFORE(void *, malloc, (size_t n), (n), NULL)
+STAND_BEFORE(void *, calloc, (size_t n, size_t size), (n, size), NULL)
+STAND_BEFORE(void *, realloc, (void *p, size_t n), (p, n), NULL)
 STAND_BEFORE(char *, strdup, (const char *text), (text), NULL)
 /* These tell by what they return. */
 STAND_BEFORE(int, pthread_mutexattr_init, (pthread_mutexattr_t * a), (a), errno)
@@ -115,6 +123,10 @@ STAND_BEFORE(int, pthread_mutexattr_setrobust, (pthread_mutexattr_t * a, int v),
 STAND_BEFORE(int, pthread_mutex_init, (pthread_mutex_t * m, const pthread_mutexattr_t *a), (m, a),
              errno)
 STAND_BEFORE(int, pthread_mutex_trylock, (pthread_mutex_t * m), (m), errno)
+int __register_atfork(void (*before)(void), void (*parent)(void), void (*child)(void), void *dso);
+STAND_BEFORE(int, __register_atfork,
+             (void (*before)(void), void (*parent)(void), void (*child)(void), void *dso),
+             (before, parent, child, dso), errno)
 STAND_BEFORE(int, pthread_create,
              (pthread_t * t, const pthread_attr_t *a, void *(*f)(void *), void *arg),
              (t, a, f, arg), errno)
@@ -392,6 +404,135 @@ static void opening_a_directory(void)
     CHECK(rmdir(deep) == 0);
 }
 
+/* Who has it, as root sees it and as somebody else would. */
+static void owners(void)
+{
+    char deep[160];
+    struct stat st;
+    kv_dir *d;
+    int made, fd;
+
+    snprintf(deep, sizeof deep, "%s/deep", path);
+    /* Not root (number 1), and the directory another's. */
+    refuse("geteuid", 0, 0, 1);
+    CHECK(kv_dir_open(path, &usual, &d, &made) == KV_EDENIED && refused() == 1);
+    /* Not root: nothing to give away. */
+    refuse("geteuid", 0, 1, 1);
+    CHECK(kv_dir_open(deep, &usual, &d, &made) == KV_OK && refused() == 1 && made);
+    kv_dir_close(d);
+    CHECK(rmdir(deep) == 0);
+    if (geteuid() != 0)
+        return;
+    CHECK(mkdir(deep, 0750) == 0 && chown(deep, 1, 1) == 0);
+    refuse("geteuid", 0, 0, 1);
+    CHECK(kv_dir_open(deep, &usual, &d, &made) == KV_OK && refused() == 1 && !made);
+    kv_dir_close(d);
+    CHECK(chown(deep, 0, 1) == 0);
+    d = open_dir(deep);
+    CHECK(kv_file_open(d, "given", KV_FILE_CREATE, &fd) == KV_OK);
+    CHECK(fstat(fd, &st) == 0 && st.st_gid == 1 && (st.st_mode & 0777) == 0640);
+    kv_file_close(fd);
+    refuse("fchown", EPERM, 0, 2);
+    CHECK(kv_file_open(d, "kept", KV_FILE_CREATE, &fd) == KV_OK && refused() == 2);
+    CHECK(fstat(fd, &st) == 0 && st.st_gid == getegid() && (st.st_mode & 0777) == 0640);
+    kv_file_close(fd);
+    refuse("fchmod", EIO, 0, 1);
+    CHECK(kv_file_open(d, "failed", KV_FILE_CREATE, &fd) == KV_EIO && refused() == 1);
+    CHECK(kv_file_open(d, "failed", KV_FILE_READ, &fd) == KV_ENOTFOUND);
+    CHECK(kv_file_unlink(d, "given") == KV_OK && kv_file_unlink(d, "kept") == KV_OK);
+    kv_dir_close(d);
+    CHECK(rmdir(deep) == 0);
+}
+
+/* The open calls that find the directory missing, while somebody else makes it or takes it away. */
+static void made_meanwhile(void)
+{
+    char deep[160], deeper[200];
+    kv_dir *d;
+    int made;
+
+    snprintf(deep, sizeof deep, "%s/deep", path);
+    snprintf(deeper, sizeof deeper, "%s/deep/er", path);
+    refuse("openat", ENOENT, 0, 1);
+    CHECK(kv_dir_open(path, &usual, &d, &made) == KV_OK && refused() == 1 && !made);
+    kv_dir_close(d);
+    refuse("openat", ENOENT, 0, 2);
+    CHECK(kv_dir_open(path, &usual, &d, &made) == KV_ENOTFOUND && refused() == 2);
+    refuse("mkdir", EACCES, 1, 1);
+    CHECK(kv_dir_open(deeper, &usual, &d, &made) == KV_EDENIED && refused() == 1);
+    refuse("mkdir", EACCES, 2, 1);
+    CHECK(kv_dir_open(deeper, &usual, &d, &made) == KV_EDENIED && refused() == 1);
+    CHECK(rmdir(deep) == 0);
+    refuse("mkdir", EEXIST, 1, 1);
+    CHECK(kv_dir_open(deeper, &usual, &d, &made) == KV_ENOTFOUND && refused() == 1);
+    refuse("mkdir", ENOENT, 0, 1);
+    CHECK(kv_dir_open("/kv-that-is-not-there", &usual, &d, &made) == KV_ENOTFOUND);
+    CHECK(refused() == 1);
+}
+
+/* A file that is there when it is to be made, and gone when it is to be opened, for ever. */
+static int coming_and_going(const char *call, const char *what)
+{
+    static int turn;
+
+    if (strcmp(call, "open") != 0 || strstr(what, "/flickering") == NULL)
+        return 0;
+    return (turn ^= 1) ? EEXIST : ENOENT;
+}
+
+/* The directory's descriptor: the only one open on it. */
+static int descriptor_of(const kv_dir *d)
+{
+    uint64_t id[2];
+    struct stat st;
+    int fd;
+
+    kv_dir_identity(d, id);
+    for (fd = 3; fd < 100; fd++)
+        if (fstat(fd, &st) == 0 && st.st_dev == id[0] && st.st_ino == id[1])
+            return fd;
+    return -1;
+}
+
+/* A host that closed all descriptors and opened others: nothing is done to those, and the path
+ * leads back if it is still the same directory. */
+static void replaced_descriptor(void)
+{
+    char other[160];
+    kv_dir *d = open_dir(path), *again;
+    int fd, mine = descriptor_of(d), kept = dup(mine), n = 0, e, i;
+
+    CHECK(mine >= 0 && kept >= 0);
+    snprintf(other, sizeof other, "%s/other", path);
+    CHECK(mkdir(other, 0700) == 0);
+    for (i = 0; i < 2; i++) {
+        /* On another device, and on the same. */
+        fd = open(i == 0 ? "/proc/self" : other, O_RDONLY | O_DIRECTORY);
+        CHECK(fd >= 0 && dup2(fd, mine) == mine);
+        close(fd);
+        CHECK(kv_dir_usable(d) == KV_EIO && kv_dir_list(d, count_name, &n) == KV_EIO && n == 0);
+        CHECK(kv_dir_sync(d) == KV_EIO && kv_file_open(d, "a", KV_FILE_MAKE, &fd) == KV_EIO);
+        CHECK(kv_file_unlink(d, "a") == KV_EIO && kv_file_rename(d, "a", "b") == KV_EIO);
+        CHECK(!kv_dir_forked(d));
+        CHECK(kv_dir_again(d, &again) == KV_OK);
+        kv_dir_close(again);
+    }
+    refuse("openat", EINTR, 0, 1);
+    CHECK(kv_dir_again(d, &again) == KV_OK && refused() == 1);
+    kv_dir_close(again);
+    refuse("openat", EMFILE, 0, 1);
+    CHECK(kv_dir_again(d, &again) == KV_EIO && refused() == 1);
+    CHECK(rmdir(other) == 0);
+    snprintf(other, sizeof other, "%s.away", path);
+    CHECK(rename(path, other) == 0 && mkdir(path, 0700) == 0);
+    e = kv_dir_again(d, &again);
+    CHECK(e == KV_ENOTFOUND);
+    CHECK(rmdir(path) == 0 && rename(other, path) == 0);
+    CHECK(dup2(kept, mine) == mine && kv_dir_usable(d) == KV_OK);
+    close(kept);
+    kv_dir_close(d);
+}
+
 static void names_in_a_directory(void)
 {
     kv_dir *d = open_dir(path), *again;
@@ -456,6 +597,9 @@ static void names_in_a_directory(void)
     CHECK(!kv_dir_forked(d) && refused() == 1);
     refuse("fstat", EBADF, 0, 1);
     CHECK(!kv_dir_forked(d) && refused() == 1);
+    kv_test_syscall = coming_and_going;
+    CHECK(kv_file_open(d, "flickering", KV_FILE_MAKE, &fd) == KV_ENOTFOUND);
+    kv_test_syscall = NULL;
     CHECK(open_files() == before);
     CHECK(kv_file_unlink(d, "a") == KV_OK);
     kv_dir_close(d);
@@ -481,6 +625,26 @@ static void names_in_memory(void)
     kv_file_close(fd);
     CHECK(kv_file_open(d, "a", KV_FILE_READ, &fd) == KV_OK);
     kv_file_close(fd);
+    refuse("openat fcntl", EMFILE, 0, 2);
+    CHECK(kv_file_open(d, "a", KV_FILE_READ, &fd) == KV_EIO && refused() == 2);
+    CHECK(!kv_dir_forked(d));
+    refuse("realloc", ENOMEM, 0, 1);
+    for (n = 0; n < 16 && refusal.made == 0; n++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "more %d", n);
+        if (kv_file_open(d, name, KV_FILE_CREATE, &fd) == KV_OK)
+            kv_file_close(fd);
+    }
+    CHECK(refused() == 1 && n == 16);
+    for (n = 0; n < 16; n++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "more %d", n);
+        CHECK(kv_file_unlink(d, name) == KV_OK);
+    }
+    refuse("malloc", ENOMEM, 0, 1);
+    CHECK(kv_dir_list(d, count_name, &n) == KV_ENOMEM && refused() == 1);
     refuse("strdup", ENOMEM, 0, 1);
     CHECK(kv_file_rename(d, "a", "b") == KV_ENOMEM && refused() == 1);
     CHECK(kv_file_rename(d, "c", "b") == KV_ENOTFOUND);
@@ -497,8 +661,31 @@ static void note_aside(const char *name)
     snprintf(aside, sizeof aside, "%s", name);
 }
 
+static char long_aside[4600];
+
+static void note_long_aside(const char *name)
+{
+    snprintf(long_aside, sizeof long_aside, "%s", name);
+}
+
+static int stop_at_first(void *arg, const char *name)
+{
+    (void)name;
+    ++*(int *)arg;
+    return 7;
+}
+
+static int interrupted_once(const char *call, const char *what)
+{
+    (void)call;
+    (void)what;
+    kv_test_syscall = NULL;
+    return EINTR;
+}
+
 static void trees(void)
 {
+    static char name[9000];
     char store[160], file[200], here[4096];
     kv_dir *d;
     uint64_t id[2];
@@ -529,8 +716,30 @@ static void trees(void)
     CHECK(!kv_tree_still(d));
     CHECK(rmdir(store) == 0 && rename(file, store) == 0);
     CHECK(kv_tree_still(d));
+    /* A link to another device stands under the path. */
+    CHECK(rename(store, file) == 0 && symlink("/proc", store) == 0);
+    CHECK(!kv_tree_still(d));
+    CHECK(unlink(store) == 0 && rename(file, store) == 0);
+    /* What has the name, but is no file. */
     CHECK(kv_file_unlink(d, "meta") == KV_OK);
     kv_dir_close(d);
+    snprintf(file, sizeof file, "%s/meta", store);
+    CHECK(mkdir(file, 0700) == 0);
+    CHECK(kv_tree_list(path, "meta", count_name, &n) == KV_OK && n == 1);
+    CHECK(rmdir(file) == 0);
+    CHECK(kv_tree_list(path, ".", stop_at_first, &n) == KV_OK && n == 1);
+    CHECK(close(open("/dev/null", O_RDONLY)) == 0);
+    CHECK((fd = open(file, O_CREAT | O_RDWR, 0600)) >= 0 && close(fd) == 0);
+    CHECK(kv_tree_list(path, "meta", stop_at_first, &n) == 7 && n == 2);
+    CHECK(kv_tree_check(file, id) == KV_EUNSUPPORTED);
+    CHECK(strstr(kv_message(), "is a file") != NULL);
+    CHECK(unlink(file) == 0);
+
+    n = 1;
+    kv_test_syscall = interrupted_once;
+    CHECK(kv_tree_list(path, "meta", count_name, &n) == KV_OK && kv_test_syscall == NULL);
+    kv_test_syscall = interrupted_once;
+    CHECK(kv_tree_aside(store, note_aside) == KV_OK && kv_test_syscall == NULL);
 
     refuse("getrandom", EIO, 0, 1);
     CHECK(kv_tree_set_aside(store) == KV_EIO && refused() == 1);
@@ -551,8 +760,21 @@ static void trees(void)
     refuse("rmdir", EBUSY, 0, 1);
     CHECK(kv_tree_remove(store) == KV_EIO && refused() == 1);
 
-    /* By a name alone. */
+    /* By a path as long as there are, whose beginning leads elsewhere; and a longer one. */
     CHECK(getcwd(here, sizeof here) != NULL && chdir(path) == 0);
+    for (n = 0; n < 4000; n += 2)
+        memcpy(name + n, "./", 2);
+    snprintf(name + n, sizeof name - (size_t)n, "d/store");
+    CHECK(mkdir("d", 0700) == 0 && rename("store", "d/store") == 0);
+    CHECK(kv_tree_set_aside(name) == KV_OK);
+    CHECK(kv_tree_aside(name, note_long_aside) == KV_OK);
+    CHECK(strncmp(long_aside, name, 4002) == 0 && rename(long_aside, "store") == 0);
+    CHECK(rmdir("d") == 0);
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    CHECK(kv_tree_set_aside(name) == KV_EIO);
+
+    /* By a name alone. */
     refuse("fsync", EINVAL, 0, 1);
     CHECK(kv_tree_set_aside("store") == KV_OK && refused() == 1);
     CHECK(kv_tree_aside("store", note_aside) == KV_OK);
@@ -565,8 +787,27 @@ static void trees(void)
 static void nothing(void *arg, kv_thread *t)
 {
     (void)arg;
-    while (kv_thread_wait(t, 1000))
+    /* Longer than there are days. */
+    while (kv_thread_wait(t, INT64_MAX))
         ;
+}
+
+/* A process that forks before it has opened any store. */
+static void forks(void)
+{
+    int status;
+    pid_t child;
+
+    kv_process_lock();
+    kv_process_unlock();
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        kv_process_lock();
+        kv_process_unlock();
+        check_exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
 static void locks_and_threads(void)
@@ -587,8 +828,7 @@ static void locks_and_threads(void)
     CHECK(kv_lock_init(&l) == KV_OK);
     refuse("pthread_mutex_trylock", EAGAIN, 0, 1);
     CHECK(kv_lock_take(&l, 0) == KV_EIO && refused() == 1);
-    /* Longer than there are days. */
-    CHECK(kv_lock_take(&l, INT64_MAX) == KV_OK);
+    CHECK(kv_lock_take(&l, 0) == KV_OK);
     kv_lock_release(&l);
 
     /* Nothing is known of the dead where none can be had. */
@@ -607,12 +847,21 @@ static void locks_and_threads(void)
     kv_mutex_free(NULL);
     refuse("mmap", ENOMEM, 0, 1);
     CHECK(kv_guard_init(&g) == KV_ENOMEM && refused() == 1);
+    /* Where pages are not wiped, a handler of fork does it, if it can be had. */
+    refuse("madvise __register_atfork", ENOMEM, 0, 2);
+    CHECK(kv_guard_init(&g) == KV_ENOMEM && refused() == 2);
+    refuse("madvise realloc", ENOMEM, 0, 2);
+    CHECK(kv_guard_init(&g) == KV_ENOMEM && refused() == 2);
     refuse("madvise", EINVAL, 0, 1);
     CHECK(kv_guard_init(&g) == KV_OK && refused() == 1 && !kv_guard_forked(&g));
     kv_guard_free(&g);
 
     refuse("pthread_create", EAGAIN, 0, 1);
     CHECK(kv_thread_start(nothing, NULL, &t) != KV_OK && refused() == 1);
+    refuse("calloc", ENOMEM, 0, 1);
+    CHECK(kv_thread_start(nothing, NULL, &t) == KV_ENOMEM && refused() == 1);
+    refuse("malloc", ENOMEM, 0, 1);
+    CHECK(kv_mutex_new() == NULL && refused() == 1);
     kv_thread_stop(NULL);
     CHECK(kv_thread_start(nothing, NULL, &t) == KV_OK);
     kv_thread_stop(t);
@@ -636,9 +885,13 @@ int main(void)
     one_file(":memory:");
     lengthening();
     opening_a_directory();
+    owners();
+    made_meanwhile();
+    replaced_descriptor();
     names_in_a_directory();
     names_in_memory();
     trees();
+    forks();
     locks_and_threads();
     CHECK(open_files() == before);
     CHECK(rmdir(path) == 0 && rmdir(root) == 0);
