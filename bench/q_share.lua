@@ -15,7 +15,7 @@ local function process(bench, opts, body, shell)
   file:write(script)
   file:close()
   -- The shell's own word on those that are killed is no news.
-  local pipe = io.popen(("exec 3>&2 2>/dev/null; %s '%s' '%s' 2>&3; rm -f '%s'"):format(
+  local pipe = io.popen(("exec 3>&2 2>/dev/null; (%s '%s' '%s' 2>&3); rm -f '%s'"):format(
     shell or "", arg[-1], name, name))
   return function()
     local text = pipe:read "a"
@@ -211,6 +211,57 @@ local function joining(bench, kv, clock)
   end
 end
 
+-- A writer puts for 10 ms and is killed in the middle of it, in turns with one that ends by itself.
+-- Each time the next put is that of a process that has had the store open all along. What the two
+-- have in common is the price of a first put after many of somebody else's: pages of the log that
+-- are not mapped here yet, a segment to be made, the disk to be waited for where it is far behind.
+-- What the machine adds is told apart: a put waits for a processor, or for a lock while its owner
+-- (mostly this process's own helper, busy since the put before) waits for one.
+local function first_puts(bench, kv)
+  local clock, rounds = bench.clock, 200
+  local store = assert(kv.open(bench.path "kv"))
+  local ns = store:namespace "default"
+  local clocks = { "by the wall", "less waits for a processor", "processor time" }
+  local writers = {
+    { "was killed", [[
+      os.execute "(sleep 0.01; kill -9 $PPID) &"
+      local i = 0
+      while true do i = i + 1; ns:put("killed" .. i % 1000, "value") end
+    ]] },
+    { "ended by itself", [[
+      os.execute "sleep 0.01 &"
+      local i, ended = 0, clock.now() + 10000000
+      while clock.now() < ended do i = i + 1; ns:put("killed" .. i % 1000, "value") end
+      os.exit()
+    ]] },
+  }
+  for _ = 1, rounds do
+    for _, writer in ipairs(writers) do
+      process(bench, "{ thread = false }", writer[2])()
+      local took = table.pack(clock.taken(ns.put, ns, "survivor", "value"))
+      assert(took[4], took[5])
+      for i = 1, #clocks do
+        writer[clocks[i]] = writer[clocks[i]] or {}
+        table.insert(writer[clocks[i]], took[i])
+      end
+    end
+  end
+  for _, writer in ipairs(writers) do
+    bench.title(("the first put after another writer %s, %d times"):format(writer[1], rounds))
+    for _, name in ipairs(clocks) do
+      table.sort(writer[name])
+      local all = writer[name]
+      bench.row(name .. ", median", bench.median(all), "ns",
+        ("p99 %.0f, worst %.0f"):format(all[math.ceil(#all * .99)], all[#all]))
+    end
+  end
+  for _, name in ipairs { "by the wall", "processor time" } do
+    local all = writers[1][name]
+    bench.at_most("first put after a dead writer, worst, " .. name, all[#all] / 1e6, 1, "ms")
+  end
+  store:close()
+end
+
 return function(bench)
   local clock, kv = bench.clock, require "kv"
   local store, ns = bench.store()
@@ -218,25 +269,7 @@ return function(bench)
   assert(store:sync())
   store:close()
   joining(bench, kv, clock)
-
-  bench.title "the first put after another writer was killed at work"
-  store = assert(kv.open(bench.path "kv"))
-  ns = store:namespace "default"
-  local worst, total, rounds = 0, 0, 100
-  for _ = 1, rounds do
-    process(bench, "{ thread = false }", [[
-      os.execute "(sleep 0.01; kill -9 $PPID) &"
-      local i = 0
-      while true do i = i + 1; ns:put("killed" .. i % 1000, "value") end
-    ]])()
-    local began = clock.now()
-    assert(ns:put("survivor", "value"))
-    local took = clock.now() - began
-    worst, total = math.max(worst, took), total + took
-  end
-  bench.row("first put, mean", total / rounds, "ns", ("worst %.0f"):format(worst))
-  bench.at_most("first put after a dead writer, worst", worst / 1e6, 1, "ms")
-  store:close()
+  first_puts(bench, kv)
 
   bench.title "gets a second, by processes that read"
   local one, two = {}, {}
