@@ -366,29 +366,30 @@ void kv_mutex_unlock(kv_mutex *m)
 struct kv_thread {
     void (*body)(void *arg, kv_thread *t);
     void *arg;
-    int woken; /* set by kv_thread_wake, taken by kv_thread_wait; atomic */
-    int stop;  /* under the mutex */
+    int woken;     /* set by kv_thread_wake, taken by kv_thread_wait; atomic */
+    int stop;      /* under the mutex */
+    int gives_way; /* its own: sleeps as SCHED_BATCH */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
 };
 
-/* Woken, it must not take the processor from the thread that wakes it: that one's call is done, and
- * would return only after a whole round of this one's. A policy that the host chose stays. */
-static void give_way(void)
+/* While it sleeps: woken, it must not take the processor from the thread that wakes it, whose call
+ * is done and would return only after a whole round of this one's. Not while it works, since each
+ * wait for the disk would last until a processor is idle. A policy that the host chose stays. */
+static void give_way(const kv_thread *t, int yes)
 {
-    struct sched_param p;
-    int policy;
+    struct sched_param p = {0};
 
-    if (pthread_getschedparam(pthread_self(), &policy, &p) == 0 && policy == SCHED_OTHER)
-        (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &p);
+    if (t->gives_way)
+        (void)sched_setscheduler(0, yes ? SCHED_BATCH : SCHED_OTHER, &p);
 }
 
 static void *run(void *arg)
 {
     kv_thread *t = arg;
     pthread_setname_np(pthread_self(), "kv");
-    give_way();
+    t->gives_way = sched_getscheduler(0) == SCHED_OTHER;
     t->body(t->arg, t);
     return NULL;
 }
@@ -448,12 +449,18 @@ void kv_thread_wake(kv_thread *t)
 int kv_thread_wait(kv_thread *t, int64_t ms)
 {
     struct timespec until = deadline(CLOCK_MONOTONIC, ms > 0 ? ms : 0);
-    int e = 0;
+    int e = 0, slept = 0;
     pthread_mutex_lock(&t->mutex);
-    while (!t->stop && !__atomic_exchange_n(&t->woken, 0, __ATOMIC_SEQ_CST) && e != ETIMEDOUT)
+    while (!t->stop && !__atomic_exchange_n(&t->woken, 0, __ATOMIC_SEQ_CST) && e != ETIMEDOUT) {
+        if (!slept)
+            give_way(t, 1);
+        slept = 1;
         e = pthread_cond_timedwait(&t->changed, &t->mutex, &until);
+    }
     int on = !t->stop;
     pthread_mutex_unlock(&t->mutex);
+    if (slept)
+        give_way(t, 0);
     return on;
 }
 

@@ -141,43 +141,56 @@ static void signals(void)
         CHECK(sigismember(&before, s) == sigismember(&after, s));
 }
 
-/* It gives way to whom it serves, unless the host has chosen a policy. */
+/* Asleep it gives way to whoever wakes it, unless the host has chosen a policy; at work it does
+ * not.
+ */
+struct look {
+    uint64_t tid, at_work, asleep;
+};
+
 static void look_at_policy(void *arg, kv_thread *t)
 {
-    struct work *w = arg;
-    struct sched_param p;
-    int policy = -1;
-    (void)t;
-    pthread_getschedparam(pthread_self(), &policy, &p);
-    set(&w->answered, (uint64_t)(int64_t)policy);
+    struct look *l = arg;
+    set(&l->tid, (uint64_t)gettid());
+    while (kv_thread_wait(t, LONG_WAIT))
+        set(&l->at_work, (uint64_t)sched_getscheduler(0));
 }
 
-static void *start_idle(void *arg)
+static void *look(void *arg)
 {
+    struct look *l = arg;
     struct sched_param p = {0};
+    int64_t until = kv_os_monotonic() + INT64_C(20000000000);
+    int policy = l->asleep == SCHED_IDLE ? SCHED_IDLE : SCHED_BATCH;
     kv_thread *t;
-    if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &p) == 0 &&
-        kv_thread_start(look_at_policy, arg, &t) == KV_OK)
-        kv_thread_stop(t);
+    if (policy == SCHED_IDLE && sched_setscheduler(0, SCHED_IDLE, &p) != 0)
+        return NULL;
+    set(&l->at_work, UINT64_MAX);
+    if (kv_thread_start(look_at_policy, l, &t) != KV_OK)
+        return NULL;
+    (void)reached(&l->tid, 1);
+    while (sched_getscheduler((pid_t)get(&l->tid)) != policy && kv_os_monotonic() < until)
+        sched_yield();
+    l->asleep = (uint64_t)sched_getscheduler((pid_t)get(&l->tid));
+    kv_thread_wake(t);
+    while (get(&l->at_work) == UINT64_MAX && kv_os_monotonic() < until)
+        sched_yield();
+    kv_thread_stop(t);
     return NULL;
 }
 
 static void policy(void)
 {
-    struct work w = {0};
-    struct sched_param p;
-    kv_thread *t;
-    pthread_t idle;
-    int mine = -1;
-    CHECK(pthread_getschedparam(pthread_self(), &mine, &p) == 0);
-    CHECK(kv_thread_start(look_at_policy, &w, &t) == KV_OK);
-    kv_thread_stop(t);
-    CHECK(w.answered == (uint64_t)(mine == SCHED_OTHER ? SCHED_BATCH : mine));
-    if (!CHECK(pthread_create(&idle, NULL, start_idle, &w) == 0))
+    struct look l = {0}, idle = {.asleep = SCHED_IDLE};
+    pthread_t other;
+    if (!CHECK(sched_getscheduler(0) == SCHED_OTHER))
         return;
-    pthread_join(idle, NULL);
-    CHECK(w.answered == SCHED_IDLE);
-    CHECK(pthread_getschedparam(pthread_self(), &mine, &p) == 0 && mine != SCHED_IDLE);
+    look(&l);
+    CHECK(l.asleep == SCHED_BATCH && l.at_work == SCHED_OTHER);
+    if (!CHECK(pthread_create(&other, NULL, look, &idle) == 0))
+        return;
+    pthread_join(other, NULL);
+    CHECK(idle.asleep == SCHED_IDLE && idle.at_work == SCHED_IDLE);
 }
 
 static int no_thread(const char *call, const char *what)
