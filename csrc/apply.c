@@ -362,7 +362,10 @@ int kv_index_apply(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_
     if (e != KV_OK) {
         (void)kv_txn_undo(&s->region, NULL);
         kv_store(kv_st(s, KV_ST_CORRUPT), 1);
-        return e;
+        /* The key order does not agree with the lookup table. */
+        return e == KV_EEXISTS || e == KV_ENOTFOUND
+                   ? kv_fail(KV_ECORRUPT, "%s: the index is damaged", kv_dir_path(s->dir))
+                   : e;
     }
     KV_PAUSE("apply: seen");
     kv_txn_end(&s->region);

@@ -246,6 +246,7 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     for (i = 0; i < b->n; i++)
         b->pos[i] = kv_log_append(&s->log, &a, &b->recs[i]);
     kv_log_commit(&s->log, &a);
+    *end = a.pos; /* also where the index cannot take it: the log has it, and its large values */
     for (i = 0; i < b->n && e == KV_OK; i++) {
         kv_rec *r = &b->recs[i];
         f.hash = b->hash[i];
@@ -261,7 +262,6 @@ static int batch_locked(kv_ns *ns, batch *b, uint64_t *rev, uint64_t *end, uint3
     if (e != KV_OK)
         return e;
     *rev += b->n - 1;
-    *end = a.pos;
     kv_chores(s, written > 65536 ? 65536 : (uint32_t)written, now);
     return KV_OK;
 }

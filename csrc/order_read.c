@@ -103,7 +103,7 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
     int level = -1, got, i, equal;
     kv_view v;
 
-    leaf->count = leaf->has_lower = leaf->has_upper = 0;
+    leaf->count = leaf->plen = leaf->has_lower = leaf->has_upper = 0;
     *word = kv_load(&r->head->order[KV_ORDER_ROOT]);
     if (*word == 0)
         return 1;

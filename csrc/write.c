@@ -174,6 +174,7 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     if (*need)
         return KV_OK;
     kv_log_begin(&s->log, &a);
+    w->committed = 1; /* also where the index cannot take it: the log has it */
     e = kv_write_commit(s, &a, &w->f, r);
     if (e != KV_OK)
         return e;
@@ -182,7 +183,6 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     if (w->f.there && !(r->blob && r->value == w->f.rec.value))
         kv_blob_dead(s, &w->f.rec, a.pos);
     *end = a.pos;
-    w->committed = 1;
     kv_chores(s, kv_rec_align(size), w->now);
     return KV_OK;
 }
