@@ -601,16 +601,31 @@ static double as_double(const kv_value *v)
     return v->type == KV_INTEGER ? (double)v->integer : v->number;
 }
 
-/* -1, 0, 1 as a < b, a == b, a > b; exact for two integers. */
+/* -1, 0, 1 as i < d, i == d, i > d; exact, where i as a double would be rounded. */
+static int order_mixed(int64_t i, double d)
+{
+    int64_t whole;
+
+    if (d >= 9223372036854775808.0)
+        return -1;
+    if (d < -9223372036854775808.0)
+        return 1;
+    whole = (int64_t)d;
+    if (i != whole)
+        return i < whole ? -1 : 1;
+    return ((double)whole > d) - ((double)whole < d);
+}
+
+/* -1, 0, 1 as a < b, a == b, a > b; of finite numbers. */
 static int order(const kv_value *a, const kv_value *b)
 {
-    double x, y;
-
     if (a->type == KV_INTEGER && b->type == KV_INTEGER)
         return (a->integer > b->integer) - (a->integer < b->integer);
-    x = as_double(a);
-    y = as_double(b);
-    return (x > y) - (x < y);
+    if (a->type == KV_INTEGER)
+        return order_mixed(a->integer, b->number);
+    if (b->type == KV_INTEGER)
+        return -order_mixed(b->integer, a->number);
+    return (a->number > b->number) - (a->number < b->number);
 }
 
 static int add(const kv_value *a, const kv_value *b, kv_value *sum)
@@ -627,6 +642,13 @@ static int add(const kv_value *a, const kv_value *b, kv_value *sum)
     return isfinite(sum->number) ? KV_OK : kv_fail(KV_ERANGE, "the sum is not a finite number");
 }
 
+static int is_space(char c)
+{
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* The number that a value is, or that its text is: all of a string's, of a document's but for white
+ * space around it. */
 static int number_of(const kv_rec *r, kv_value *v)
 {
     int e = kv_value_read(r, v), kind;
@@ -637,8 +659,14 @@ static int number_of(const kv_rec *r, kv_value *v)
         return e;
     if (v->type == KV_INTEGER || v->type == KV_NUMBER)
         return KV_OK;
-    if (v->type == KV_STRING && !r->blob) {
-        kind = kv_json_number_parse(v->data, v->len, &i, &d);
+    if ((v->type == KV_STRING || v->type == KV_JSON) && !r->blob) {
+        const char *text = v->data;
+        size_t len = v->len;
+        while (v->type == KV_JSON && len > 0 && is_space(*text))
+            text++, len--;
+        while (v->type == KV_JSON && len > 0 && is_space(text[len - 1]))
+            len--;
+        kind = kv_json_number_parse(text, len, &i, &d);
         if (kind == KV_JSON_INTEGER || kind == KV_JSON_DOUBLE) {
             v->type = kind == KV_JSON_INTEGER ? KV_INTEGER : KV_NUMBER;
             v->integer = i;

@@ -166,6 +166,15 @@ describe("incr", function()
       assert.equal("9007199254740994", ns:get("s"))
     end)
 
+    it("compares with min and max exactly", function()
+      if not helper.integers then return end
+      ns:put("n", 9007199254740992)
+      fails("out_of_range", ns:incr("n", 1, { max = 2 ^ 53 }))
+      ns:put("n", -9007199254740992)
+      fails("out_of_range", ns:incr("n", -1, { min = -2.0 ^ 53 }))
+      returns(-9007199254740993, ns:incr("n", -1, { min = -2.0 ^ 54, max = 2.0 ^ 64 }))
+    end)
+
     it("raises when `by` is no finite number", function()
       for _, by in ipairs { "1", true, {}, 0 / 0, math.huge, -math.huge } do
         raises("by", ns.incr, ns, "n", by)
@@ -174,9 +183,19 @@ describe("incr", function()
     end)
 
     it("works on a document that is one number", function()
-      ns:put("n", "5", { as = "json" })
-      local n, _, code = ns:incr("n")
-      assert(n == 6 or code == "not_a_number")
+      for _, text in ipairs { "5", " 5\n" } do
+        ns:put("n", text, { as = "json", ttl = 1000, metadata = { a = 1 } })
+        returns(6, ns:incr("n"))
+        returns(6, ns:get("n"))
+        returns(7, ns:incr("n"))
+        assert.equal(1, ns:entry("n").metadata.a)
+        assert(ns:ttl("n") > 900)
+      end
+      ns:put("n", "1.5", { as = "json" })
+      returns(2, ns:incr("n", 0.5))
+      ns:put("n", " [5] ", { as = "json" })
+      fails("not_a_number", ns:incr("n"))
+      returns(" [5] ", ns:get("n", "text"))
     end)
   end)
 end)

@@ -589,6 +589,17 @@ static void incrementing(kv *h)
             CHECK(is(ns, "s", bad[i]));
         }
     }
+    /* A document that is one becomes that number. */
+    v = text(" \t\r\n41 \n");
+    v.type = KV_JSON;
+    CHECK(kv_put(ns, "j", 1, &v, NULL, NULL, NULL) == KV_OK);
+    CHECK(kv_incr(ns, "j", 1, &by, NULL, &out, NULL) == KV_OK && out.type == KV_INTEGER &&
+          out.integer == 42);
+    CHECK(kv_incr(ns, "j", 1, &by, NULL, &out, NULL) == KV_OK && out.integer == 43);
+    v = text("[1]");
+    v.type = KV_JSON;
+    CHECK(kv_put(ns, "j", 1, &v, NULL, NULL, NULL) == KV_OK);
+    CHECK(kv_incr(ns, "j", 1, &by, NULL, &out, NULL) == KV_ENOTNUMBER);
     v = integer(1);
     v.type = KV_BOOLEAN;
     CHECK(kv_put(ns, "b", 1, &v, NULL, NULL, NULL) == KV_OK);
@@ -612,6 +623,34 @@ static void incrementing(kv *h)
     clock_is(wall + 400);
     by = integer(1);
     CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_OK && out.integer == 11);
+    /* Integers and doubles are compared exactly. */
+    o.flags = KV_INCR_MIN | KV_INCR_MAX;
+    o.min = number(-9007199254740992.0);
+    o.max = number(9007199254740992.0);
+    by = integer(INT64_C(9007199254740992) - 11);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_OK);
+    by = integer(1);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_ERANGE);
+    by = integer(INT64_C(-9007199254740992) * 2 - 1);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_ERANGE);
+    by = integer(INT64_C(-9007199254740992));
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_OK && out.integer == 0);
+    o.min = number(-0.5);
+    o.max = number(1e300);
+    by = integer(-1);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_ERANGE);
+    by = integer(0);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_OK);
+    o.min = number(0.5);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_ERANGE);
+    o.min = number(-1e300);
+    o.max = number(-0.5);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_ERANGE);
+    o.max = integer(0);
+    by = number(0.5);
+    CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_ERANGE);
+    by = integer(1);
+    o.flags |= KV_INCR_TTL;
     o.ttl = 0;
     CHECK(kv_incr(ns, "m", 1, &by, &o, &out, NULL) == KV_EINVAL);
     o.ttl = 1;
