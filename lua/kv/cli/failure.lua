@@ -62,9 +62,11 @@ function failure.try(f, ...)
   return tried(pcall(f, ...))
 end
 
+-- Only a condition that did not hold is `false`; that something is in the way, such as a directory
+-- that is not empty, is `nil`.
 local function checked(first, message, code, ...)
   if not first and type(message) == "string" and code then
-    failure.of_code(code, message)
+    failure.of_code(code, message, first == nil and code == "exists" and failure.FAILED or nil)
   end
   return first, message, code, ...
 end
