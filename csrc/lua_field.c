@@ -137,9 +137,22 @@ static inline int begin(lua_State *L, const kv_lua_call *c, request *r, int op, 
     return n != 0 ? n : read_options(L, c->arg + opts, &r->e);
 }
 
-/* The value at i as the edit's JSON. */
+/* The edit's JSON. Returns 0, or results. */
+static int operand_text(lua_State *L, request *r, const char *text, size_t len, const char *what)
+{
+    if (len > KV_MAX_VALUE_CAP) {
+        lua_pushfstring(L, "%s of more than %d bytes", what, (int)KV_MAX_VALUE_CAP);
+        return kv_lua_fail_with(L, KV_ETOOBIG, lua_tostring(L, -1));
+    }
+    r->e.json = text;
+    r->e.json_len = (uint32_t)len;
+    return 0;
+}
+
+/* The same, from the value at i. */
 static int operand(lua_State *L, request *r, int i, const char *what)
 {
+    const char *text;
     size_t len;
 
     if (lua_isnoneornil(L, i))
@@ -147,14 +160,9 @@ static int operand(lua_State *L, request *r, int i, const char *what)
                             "bad argument '%s': expected a value, got nil (json_remove removes a "
                             "field, kv.null stores a null)",
                             what);
-    r->e.json = kv_lua_encode(L, i, what, &len);
-    if (len > KV_MAX_VALUE_CAP) {
-        lua_pushfstring(L, "%s of more than %d bytes", what, (int)KV_MAX_VALUE_CAP);
-        return kv_lua_fail_with(L, KV_ETOOBIG, lua_tostring(L, -1));
-    }
-    r->e.json_len = (uint32_t)len;
+    text = kv_lua_encode(L, i, what, &len);
     r->owner = lua_gettop(L);
-    return 0;
+    return operand_text(L, r, text, len, what);
 }
 
 /* ---- results ------------------------------------------------------------ */
@@ -560,6 +568,52 @@ static int op_json_append(lua_State *L, const kv_lua_call *c)
     if ((n = operand(L, &r, c->arg + 2, "text")) != 0)
         return n;
     return finish_length(L, c, &r);
+}
+
+/* ---- for the command line ------------------------------------------------ */
+
+/* What a shell is given and gives is text: numbers and the order of members stay as they are
+ * spelled, which Lua's values would not keep. */
+
+/* field_text(ns, key, path): the field's JSON text. */
+int kv_lua_field_text(lua_State *L)
+{
+    char room[KV_LUA_ROOM];
+    kv_lua_call c;
+    kv_value v;
+
+    kv_lua_method(L, &c, "json_get");
+    READ(L, &c, &v, room);
+    return kv_lua_push(L, &v, KV_LUA_TEXT);
+}
+
+static int with_text(lua_State *L, const char *name, int op,
+                     int (*finish)(lua_State *, const kv_lua_call *, request *))
+{
+    kv_lua_call c;
+    kv_json_error err;
+    request r;
+    const char *text;
+    size_t len;
+    int n;
+
+    kv_lua_method(L, &c, name);
+    text = luaL_checklstring(L, c.arg + 2, &len);
+    if (kv_json_check(text, len, &err) != KV_JSON_OK)
+        return luaL_argerror(L, c.arg + 2, "JSON expected");
+    n = begin(L, &c, &r, op, 3);
+    return n != 0 || (n = operand_text(L, &r, text, len, "value")) != 0 ? n : finish(L, &c, &r);
+}
+
+/* field_set, field_push(ns, key, path, text): json_set and json_push of what the text spells. */
+int kv_lua_field_set(lua_State *L)
+{
+    return with_text(L, "json_set", KV_EDIT_SET, finish_rev);
+}
+
+int kv_lua_field_push(lua_State *L)
+{
+    return with_text(L, "json_push", KV_EDIT_PUSH, finish_length);
 }
 
 KV_LUA_OP(json_get)

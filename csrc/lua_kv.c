@@ -516,6 +516,9 @@ int luaopen_kv_core(lua_State *L)
                                          {"expect_store", kv_lua_expect_store},
                                          {"list_stores", kv_lua_list_stores},
                                          {"remove_store", kv_lua_remove_store},
+                                         {"field_text", kv_lua_field_text},
+                                         {"field_set", kv_lua_field_set},
+                                         {"field_push", kv_lua_field_push},
 #ifdef KV_TEST
                                          {"test_clock", core_test_clock},
                                          {"test_boxes", core_test_boxes},

@@ -195,6 +195,11 @@ int kv_lua_remove_store(lua_State *L); /* true, or a failure */
 int kv_lua_check_open(lua_State *L);   /* raises what open would raise, opens nothing */
 kv_lua_owner *kv_lua_to_owner(lua_State *L, int i); /* NULL: not a store */
 
+/* lua_field.c: for the command line */
+int kv_lua_field_text(lua_State *L);
+int kv_lua_field_set(lua_State *L);
+int kv_lua_field_push(lua_State *L);
+
 /* lua_term.c: for the command line */
 void kv_lua_term(lua_State *L);         /* pushes the table kv.core.term */
 void kv_lua_watch(lua_State *L, kv *h); /* before a long call: whom to tell how far it is */

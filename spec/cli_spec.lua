@@ -228,6 +228,14 @@ shell.describe("kv on the command line", function()
       assert.equal("", ok "kv json d k 'a.x[0]' --remove; kv json d k b --remove")
       assert.equal('{"a": {"x": [2,{"z":null}],"y":true},"n":1,"tags":["admin"]}', ok "kv get d k")
       assert.equal("7\n", ok "kv json d new a.b 7; kv json d new a.b")
+      -- as it is spelled: members in their order, numbers with all their digits
+      local spelled = '{"z":1,"b":12345678901234567890,"a":1.50,"y":[ 1e2 ],"c":"\\u0041 \\" "}'
+      ok("kv json d new x ' " .. spelled .. "\t'; kv json d new l --push '" .. spelled .. "'")
+      local line = spelled:gsub("%[ 1e2 %]", "[1e2]")
+      assert.equal(line .. "\n", ok "kv json d new x")
+      assert.equal(line .. "\n", ok "kv json d new 'l[0]'")
+      assert.equal(('{"a":{"b":7},"x":%s,"l":[%s]}'):format(spelled, spelled), ok "kv get d new")
+      assert.equal("12345678901234567890\n", ok "kv json d new /l/0/b")
     end)
 
     it("takes JSON and never guesses", function()

@@ -3,6 +3,7 @@
 -- fields.lua - the command on one field of a document.
 
 local kv = require "kv"
+local core = require "kv.core"
 local arguments = require "kv.cli.arguments"
 local failure = require "kv.cli.failure"
 local output = require "kv.cli.output"
@@ -41,11 +42,10 @@ local json = {
   },
 }
 
--- The value that the user wrote.
-local function parsed(what, text, is_text)
-  if is_text then return text end
+-- The JSON that the user wrote, as it is spelled.
+local function checked(what, text)
   local value, expected = arguments.json(text)
-  if value then return value.value end
+  if value then return text:match "^[ \t\r\n]*(.-)[ \t\r\n]*$" end
   failure.raise(failure.USAGE, "%s: expected %s, got '%s' (--text if it is text)", what, expected,
     text)
 end
@@ -70,15 +70,14 @@ end
 local actions = {}
 
 function actions.get(ns, given, call)
-  local value = call(ns.json_get, ns, given.key, given.path)
-  if value == nil then
-    nothing_there(given)
-  end
-  output.json(kv.encode(value), true)
+  local text = call(core.field_text, ns, given.key, given.path)
+  if not text then nothing_there(given) end
+  output.json(text, true)
 end
 
 function actions.set(ns, given, call)
-  call(ns.json_set, ns, given.key, given.path, parsed("VALUE", given.value, given.text))
+  if given.text then return call(ns.json_set, ns, given.key, given.path, given.value) end
+  call(core.field_set, ns, given.key, given.path, checked("VALUE", given.value))
 end
 
 function actions.incr(ns, given, call)
@@ -86,8 +85,9 @@ function actions.incr(ns, given, call)
 end
 
 function actions.push(ns, given, call)
-  local value = parsed("--push", given.push, given.text)
-  output.write(kv.encode(call(ns.json_push, ns, given.key, given.path, value)), "\n")
+  local push, value = ns.json_push, given.push
+  if not given.text then push, value = core.field_push, checked("--push", value) end
+  output.write(kv.encode(call(push, ns, given.key, given.path, value)), "\n")
 end
 
 function actions.remove(ns, given, call)

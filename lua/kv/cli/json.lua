@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- json.lua - JSON text for people: spread over lines, coloured, its numbers and strings untouched.
+-- json.lua - JSON text for people: spread over lines, coloured, its numbers and strings untouched;
+-- and for programs that read lines: on one.
 --
 -- It works on text, not on Lua values, so that the order of members and the spelling of numbers
 -- stay as they are stored.
@@ -20,6 +21,20 @@ local function string_end(text, i)
     if escaped then i = i + 1 end
   until not escaped
   return i
+end
+
+-- JSON, checked before, without the white space in it: one line.
+function json.compact(text)
+  local out, i = {}, 1
+  repeat
+    local quote = text:find('"', i, true)
+    out[#out + 1] = text:sub(i, (quote or 0) - 1):gsub("[ \t\r\n]+", "")
+    if quote then
+      i = string_end(text, quote) + 1
+      out[#out + 1] = text:sub(quote, i - 1)
+    end
+  until not quote
+  return table.concat(out)
 end
 
 -- text: JSON, checked before. paint(text, style) colours.

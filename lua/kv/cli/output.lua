@@ -127,12 +127,12 @@ function output.line(name)
   output.write(output.columns and output.printable(name) or name, "\n")
 end
 
--- JSON text: over several lines for people, as it is for programs, a line feed behind it or none.
-function output.json(text, feed)
+-- JSON text: over several lines for people; for programs one line, or as it is.
+function output.json(text, line)
   if output.columns then
     output.write(json.indent(text, output.paint), "\n")
   else
-    output.write(text, feed and "\n" or "")
+    output.write(line and json.compact(text) .. "\n" or text)
   end
 end
 
