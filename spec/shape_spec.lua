@@ -31,6 +31,26 @@ describe("the module", function()
     ]]))
   end)
 
+  it("reads no global that may not be there, which a strict program forbids", function()
+    assert.equal("ok", helper.run([[
+      setmetatable(_G, {
+        __index = function(_, name) error("no global " .. tostring(name), 2) end,
+        __newindex = function(_, name) error("a new global " .. tostring(name), 2) end,
+      })
+      local kv = require "kv"
+      local store = kv.open(":memory:")
+      local ns, to = store:namespace("a"), kv.manifest(store, { "b" }).B
+      local pieces = { "x", "y" }
+      assert(ns:put("k", function() return table.remove(pieces, 1) end))
+      local file = {}
+      assert(ns:export(function(piece) file[#file + 1] = piece end) == 1)
+      assert(to.import(function() return table.remove(file, 1) end) == 1)
+      assert(to.get("k") == "xy" and to.incr("n") == 1)
+      assert(#kv.instances("/nowhere"):list() == 0)
+      io.write("ok")
+    ]]))
+  end)
+
   it("has every operation, and what a program starts with", function()
     for _, name in ipairs(operations) do assert.equal("function", type(kv[name]), name) end
     for _, name in ipairs { "open", "use", "store", "array", "encode", "decode" } do

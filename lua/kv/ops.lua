@@ -50,7 +50,7 @@ end
 -- What a bound table gives to code that is not trusted. It may be called with a stack as good as
 -- full, and then what Lua raises names the chunk: hence one whose name is no path, and room for all
 -- that f may need is made sure of first.
-local bound = assert((loadstring or load)([[
+local bound = assert((rawget(_G, "loadstring") or load)([[
   local core, rawequal = ...
   return function(name, f, ns, t)
     return function(...)

@@ -11,7 +11,7 @@ local error, tostring, type = error, tostring, type
 
 -- Calls what is the program's. When that is a function of C, its error names the chunk it was
 -- called from: not ours, whose name says where we are installed.
-local call = assert((loadstring or load)([[
+local call = assert((rawget(_G, "loadstring") or load)([[
   return function(f, ...)
     local x, y, z = f(...)
     return x, y, z
