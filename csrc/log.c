@@ -377,7 +377,13 @@ static void announce(kv_log *l, uint32_t id)
         __atomic_store_n(&l->known, id, __ATOMIC_RELAXED);
 }
 
-int kv_log_prepare(kv_log *l, uint32_t size)
+static void warm(kv_log *l, uint64_t m)
+{
+    if (l->huge)
+        kv_map_populate(base_of(m), size_of(m), kv_dir_in_memory(l->dir));
+}
+
+static int make_segment(kv_log *l, uint32_t size, int now)
 {
     uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]) + 1;
     char name[24];
@@ -398,8 +404,8 @@ int kv_log_prepare(kv_log *l, uint32_t size)
         if (e == KV_OK)
             set_slot(l, id, m);
         kv_mutex_unlock(l->mutex);
-        if (e == KV_OK && l->huge)
-            kv_map_populate(base_of(m), size, kv_dir_in_memory(l->dir));
+        if (e == KV_OK && now)
+            warm(l, m);
     }
     kv_file_close(fd);
     if (e != KV_OK) {
@@ -408,7 +414,30 @@ int kv_log_prepare(kv_log *l, uint32_t size)
     }
     KV_PAUSE("prepare: mapped");
     announce(l, id);
+    if (!now && kv_load_relaxed(&l->cold) == 0)
+        __atomic_store_n(&l->cold, id, __ATOMIC_RELEASE);
     return KV_OK;
+}
+
+int kv_log_prepare(kv_log *l, uint32_t size)
+{
+    return make_segment(l, size, 1);
+}
+
+int kv_log_prepare_cold(kv_log *l, uint32_t size)
+{
+    return make_segment(l, size, 0);
+}
+
+/* Whoever makes one meanwhile has noted it, or finds that it is to be noted. Touching another
+ * segment that has the place by now does no harm. */
+void kv_log_warm(kv_log *l)
+{
+    uint64_t id = __atomic_exchange_n(&l->cold, 0, __ATOMIC_ACQ_REL), m;
+
+    for (; id != 0 && id <= kv_load(&l->w[KV_LOG_SPARES]); id++)
+        if ((m = kv_load(slot_of(l, (uint32_t)id))) != 0)
+            warm(l, m);
 }
 
 /* Syncs one segment by name, keeping the last descriptor: `always` syncs the same head again and

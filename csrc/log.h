@@ -107,6 +107,7 @@ typedef struct kv_log {
     uint32_t low, high; /* entries of the table that were ever set: [low, high) */
     uint32_t pruned;    /* mappings of segments before this id wait for reuse */
     uint64_t known;     /* KV_LOG_SPARES when all up to there was last mapped */
+    uint64_t cold;      /* id of the first segment whose pages kv_log_warm is to touch; 0: none */
     int sync_fd;        /* of segment sync_id, kept open; -1 */
     uint32_t sync_id;
     uint64_t random;
@@ -168,8 +169,12 @@ static inline int kv_log_behind(const kv_log *l)
 
 /* ---- segments; prepare under the lock of room, the others under that of durability ----- */
 
-/* Allocates segment spares + 1. KV_EFULL and others: nothing changed. */
+/* Allocates segment spares + 1, and touches its pages unless that is left to kv_log_warm. KV_EFULL
+ * and others: nothing changed. */
 int kv_log_prepare(kv_log *l, uint32_t size);
+int kv_log_prepare_cold(kv_log *l, uint32_t size);
+/* Touches what was left. Needs no lock; one thread at a time, and not beside kv_log_close. */
+void kv_log_warm(kv_log *l);
 /* Makes everything up to the tail durable. A failure sets KV_LOG_BROKEN for everyone. */
 int kv_log_sync(kv_log *l);
 /* Notes durably how far the log is durable, when the store is closed in order. */

@@ -300,12 +300,15 @@ static int recycle(kv_db *s)
     return done;
 }
 
-/* One more segment. On a full disk a smaller one will do, such as cleaning gives back; half of the
- * largest one still holds any record. */
-static int prepare(kv_db *s)
+/* One more segment; helped: touching its pages, which takes longer than all the rest, is left to
+ * the helper, since it is not the next one to be written. On a full disk a smaller one will do,
+ * such as cleaning gives back; half of the largest one still holds any record. */
+static int prepare(kv_db *s, int helped)
 {
     uint32_t size = kv_segment_size(s), largest = 0, id;
-    int e = recycle(s) ? KV_OK : kv_log_prepare(&s->log, size);
+    int e = recycle(s) ? KV_OK
+            : helped   ? kv_log_prepare_cold(&s->log, size)
+                       : kv_log_prepare(&s->log, size);
 
     if (e != KV_EFULL)
         return e;
@@ -319,7 +322,7 @@ static int prepare(kv_db *s)
 }
 
 /* Segments for `bytes` more and `keep` more of them after these. */
-static int prepare_log(kv_db *s, uint64_t bytes, uint32_t keep)
+static int prepare_log(kv_db *s, uint64_t bytes, uint32_t keep, int helped)
 {
     uint32_t size = kv_segment_size(s), id;
     uint64_t room = 0;
@@ -330,7 +333,7 @@ static int prepare_log(kv_db *s, uint64_t bytes, uint32_t keep)
          id <= kv_load(&s->log.w[KV_LOG_SPARES]); id++)
         room += kv_log_size_of(&s->log, id) / 4 * 3;
     do {
-        e = prepare(s);
+        e = prepare(s, helped);
         room += size / 4 * 3;
     } while (e == KV_OK && (room < bytes + keep * (uint64_t)size || spares(s) < 1 + keep));
     return e;
@@ -343,23 +346,26 @@ static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes, int scarc
 {
     kv_db *s = h->s;
     int plenty = !scarce && !(need & (KV_NEED_LOG | KV_NEED_RESERVE));
+    int helped = h->thread && kv_load_ptr((void *const *)&s->thread) != NULL;
     int e = lock_maint(s, h->timeout);
 
     if (e != KV_OK)
         return e;
     while (e == KV_OK && spares(s) + (writes == 0) < reserve(s))
-        e = prepare(s);
+        e = prepare(s, helped);
     if (e == KV_OK)
         e = grow(s, need, writes, bytes, plenty);
     if (e == KV_OK && need & KV_NEED_LOG)
-        e = prepare_log(s, bytes, 2);
+        e = prepare_log(s, bytes, 2, helped);
     else if (e == KV_OK && need & KV_NEED_RESERVE) {
-        e = prepare_log(s, 0, 1);
+        e = prepare_log(s, 0, 1, helped);
         /* The helper may have made, meanwhile, what was wanted. */
         if (e == KV_EFULL && spares(s) >= reserve(s))
             e = KV_OK;
     }
     unlock_maint(s);
+    if (helped && kv_load_relaxed(&s->log.cold) != 0)
+        kv_thread_wake(s->thread);
     return e;
 }
 
@@ -487,11 +493,11 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
         return e == KV_MOVED ? KV_OK : e;
     /* On a full disk the reserves come first: with them cleaning goes on, and makes room. */
     while (e == KV_OK && spares(s) < reserve(s))
-        e = prepare(s);
+        e = prepare(s, 0);
     need = e == KV_OK ? runs_low(s) : 0;
     /* So does the next head, or the index might take its space. */
     if (need && spares(s) <= reserve(s))
-        e = prepare(s);
+        e = prepare(s, 0);
     if (e != KV_OK)
         need = 0;
     for (i = 0; i < KV_SPACES; i++)
@@ -499,7 +505,7 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
             (void)kv_region_grow(&s->region, (int)i,
                                  kv_load_relaxed(&s->region.head->used[i]) / 8 + 8);
     while (e == KV_OK && spares(s) < spares_wanted(s))
-        e = prepare(s);
+        e = prepare(s, 0);
     unlock_maint(s);
     if (kv_load(&s->log.w[KV_LOG_BROKEN]) || !(sync || retires(s) || kv_blobs_dead(s)))
         return KV_OK;
@@ -559,6 +565,7 @@ static void helper(void *arg, kv_thread *t)
         if (kv_superseded(s))
             continue;
         kv_mend(s);
+        kv_log_warm(&s->log);
         (void)kv_maintain(s, 1000, unsynced(s) && until_sync(s) <= 0);
         if (kv_load(&s->wants_sync)) {
             due = unsynced(s) ? until_sync(s) : s->interval;

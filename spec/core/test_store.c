@@ -2120,12 +2120,70 @@ static void same_tag(void)
     kv_close(h);
 }
 
+/* Whether this process has all pages of segment `id`, so that no write waits for the first touch.
+ */
+static int is_warm(kv_db *s, uint64_t id)
+{
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), all;
+    const char *bytes = NULL;
+    uint64_t entry, off, size = kv_log_size_of(&s->log, (uint32_t)id);
+
+    (void)kv_log_mapped(&s->log, (uint32_t)id, &bytes);
+    all = fd >= 0 && size > 0;
+    for (off = 0; all && off < size; off += KV_PAGE)
+        all = pread(fd, &entry, 8, (off_t)(((uintptr_t)bytes + off) / KV_PAGE * 8)) == 8 &&
+              entry >> 63 == 1;
+    close(fd);
+    return all;
+}
+
+static uint64_t last_spare(kv *h)
+{
+    return kv_load(&h->s->log.w[KV_LOG_SPARES]);
+}
+
+/* A segment that a write needs is made with all its pages, or by the helper, later. */
+static void segments_for_writes(const char *path)
+{
+    kv *h = open_quiet(path);
+    kv_options o;
+    kv_ns *ns;
+    kv_value v = text("value");
+    uint64_t id = last_spare(h);
+    int64_t until;
+
+    CHECK(kv_make_room(h, KV_NEED_LOG, 1, 100) == KV_OK && last_spare(h) > id);
+    CHECK(is_warm(h->s, last_spare(h)));
+    id = last_spare(h) + 1;
+    CHECK(kv_log_prepare_cold(&h->s->log, 16 * KV_SEG_MIN) == KV_OK && last_spare(h) == id);
+    CHECK(kv_log_prepare_cold(&h->s->log, 16 * KV_SEG_MIN) == KV_OK && last_spare(h) == id + 1);
+    CHECK(!is_warm(h->s, id) && !is_warm(h->s, id + 1));
+    kv_log_warm(&h->s->log);
+    CHECK(is_warm(h->s, id) && is_warm(h->s, id + 1));
+    kv_close(h);
+
+    kv_options_init(&o);
+    h = open_at(path, &o);
+    ns = space_of(h, "x");
+    CHECK(kv_put(ns, "key", 3, &v, NULL, NULL, NULL) == KV_OK);
+    id = last_spare(h);
+    CHECK(kv_make_room(h, KV_NEED_LOG, 1, 100) == KV_OK && last_spare(h) > id);
+    for (until = kv_os_monotonic() + INT64_C(20000000000);
+         !is_warm(h->s, last_spare(h)) && kv_os_monotonic() < until;)
+        kv_os_sleep(1);
+    CHECK(is_warm(h->s, last_spare(h)));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 int main(void)
 {
     model_start("test_store");
     began = kv_os_monotonic();
     model_keys();
     opening();
+    segments_for_writes(":memory:");
+    segments_for_writes(at("segments"));
     each(":memory:");
     each(at("each"));
     done("calls");
