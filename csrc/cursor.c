@@ -154,8 +154,7 @@ int kv_cursor_read(kv_ns *ns, const kv_range *range, const char *text, size_t te
         }
     }
     /* One spelling only: whatever decodes to a key must be what was given out for it. */
-    if (n < 9 || n > 8 + KV_MAX_KEY ||
-        kv_cursor_make(ns, range, (char *)raw + 8, n - 8, again) != text_len ||
+    if (n < 9 || kv_cursor_make(ns, range, (char *)raw + 8, n - 8, again) != text_len ||
         memcmp(again, text, text_len) != 0)
         return kv_fail(KV_EBADCURSOR, "not a cursor of this listing");
     memcpy(key, raw + 8, n - 8);

@@ -31,7 +31,6 @@ struct kv_iter {
     uint64_t hash[RING];
     const uint64_t *slot[RING]; /* the bucket, then the slot; NULL: look properly */
     size_t low_len, high_len;
-    int has_high;
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
     unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
     size_t next_len;
@@ -55,14 +54,13 @@ static int compare(const void *a, size_t alen, const void *b, size_t blen)
     return c ? c : (alen > blen) - (alen < blen);
 }
 
-/* The first byte string behind all that begin with p: its last byte that can grow does. 0: there is
- * none. */
+/* The first byte string behind all that begin with p: its last byte that can grow does. There is
+ * one, since no namespace's id begins with 0xff. */
 static size_t successor(unsigned char *p, size_t len)
 {
-    while (len > 0 && p[len - 1] == 0xff)
+    while (p[len - 1] == 0xff)
         len--;
-    if (len > 0)
-        p[len - 1]++;
+    p[len - 1]++;
     return len;
 }
 
@@ -92,10 +90,9 @@ static void raise_low(kv_iter *it, const char *key, size_t len, int strictly)
 
 static void cut_high(kv_iter *it, const unsigned char *k, size_t n)
 {
-    if (!it->has_high || compare(k, n, it->high, it->high_len) < 0) {
+    if (compare(k, n, it->high, it->high_len) < 0) {
         memcpy(it->high, k, n);
         it->high_len = n;
-        it->has_high = 1;
     }
 }
 
@@ -138,11 +135,7 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     it->i = it->buckets = it->records = 0;
     it->turn = 0;
     it->low_len = kv_order_put_ns(it->id, it->low);
-    it->has_high = 0;
-    n = kv_order_put_ns(it->id, k);
-    n = successor(k, n);
-    if (n)
-        cut_high(it, k, n);
+    it->high_len = successor(it->high, kv_order_put_ns(it->id, it->high));
     if (r->prefix != NULL && r->prefix_len) {
         if (r->prefix_len > KV_MAX_KEY) {
             it->done = 1;
@@ -151,9 +144,7 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
         raise_low(it, r->prefix, r->prefix_len, 0);
         n = kv_order_put_ns(it->id, k);
         memcpy(k + n, r->prefix, r->prefix_len);
-        n = successor(k, n + r->prefix_len);
-        if (n)
-            cut_high(it, k, n);
+        cut_high(it, k, successor(k, n + r->prefix_len));
     }
     if (r->start != NULL)
         raise_low(it, r->start, r->start_len, 0);
@@ -163,9 +154,9 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
         lower_high(it, r->after, r->after_len);
     if (r->after != NULL && !it->reverse)
         raise_low(it, r->after, r->after_len, 1);
-    if (it->has_high && compare(it->low, it->low_len, it->high, it->high_len) >= 0)
+    if (compare(it->low, it->low_len, it->high, it->high_len) >= 0)
         it->done = 1;
-    it->next_len = it->reverse ? (it->has_high ? it->high_len : 0) : it->low_len;
+    it->next_len = it->reverse ? it->high_len : it->low_len;
     memcpy(it->next, it->reverse ? it->high : it->low, it->next_len);
     return KV_OK;
 }
@@ -197,19 +188,14 @@ static int settle(kv_iter *it)
         if (it->done)
             return KV_ENOTFOUND;
         if (it->fresh) {
-            e = kv_order_read(r, it->next_len ? it->next : NULL, it->next_len, it->reverse,
-                              &it->leaf);
+            e = kv_order_read(r, it->next, it->next_len, it->reverse, &it->leaf);
             if (e != KV_OK)
                 return e;
-            it->i = it->reverse && !it->next_len ? it->leaf.count
-                                                 : kv_leaf_find(&it->leaf, it->next, it->next_len);
-            if (it->reverse)
-                it->i--;
+            it->i = kv_leaf_find(&it->leaf, it->next, it->next_len) - it->reverse;
             it->from = 0;
             it->to = it->leaf.count;
-            e = it->reverse    ? find(it, it->low, it->low_len, &it->from)
-                : it->has_high ? find(it, it->high, it->high_len, &it->to)
-                               : KV_OK;
+            e = it->reverse ? find(it, it->low, it->low_len, &it->from)
+                            : find(it, it->high, it->high_len, &it->to);
             if (e != KV_OK)
                 return e;
             it->fresh = 0;
@@ -228,8 +214,7 @@ static int settle(kv_iter *it)
             memcpy(it->next, it->leaf.lower, it->next_len);
         } else {
             it->done = !it->leaf.has_upper ||
-                       (it->has_high &&
-                        compare(it->leaf.upper, it->leaf.upper_len, it->high, it->high_len) >= 0);
+                       compare(it->leaf.upper, it->leaf.upper_len, it->high, it->high_len) >= 0;
             it->next_len = it->done ? 0 : it->leaf.upper_len;
             memcpy(it->next, it->leaf.upper, it->next_len);
         }

@@ -159,6 +159,25 @@ static void slots_elsewhere(void)
     move_slots((uint64_t)77 << 22);
 }
 
+/* Each slot leads to another key's record. */
+static void slots_exchanged(void)
+{
+    uint64_t i, *w, before = 0, addr;
+    int k, turn;
+
+    for (turn = 0; turn < 2; turn++)
+        for (i = 0; i < head()->used[KV_BUCKETS]; i++) {
+            w = node(KV_BUCKETS, (uint32_t)i);
+            for (k = 0; k < 7; k++)
+                if (w[k]) {
+                    addr = w[k] & KV_ADDR_MASK;
+                    if (before)
+                        w[k] = (w[k] & ~KV_ADDR_MASK) | before;
+                    before = addr;
+                }
+        }
+}
+
 static void slots_gone(void)
 {
     uint64_t i;
@@ -289,6 +308,7 @@ static const struct spoil {
     {"lost chains", lost_chains},
     {"slots beside records", slots_beside},
     {"slots into nowhere", slots_elsewhere},
+    {"slots exchanged", slots_exchanged},
     {"slots gone", slots_gone},
     {"no buckets", no_buckets},
     {"too many buckets", too_many_buckets},
@@ -609,6 +629,70 @@ static void each_spoilt(void)
             one(&spoils[i], &calls[k], i == 0 ? NULL : &calls[image_below(CALLS)]);
 }
 
+/* ---- the words of a log ---- */
+
+static void retire_all(const char *point)
+{
+    if (strcmp(point, "attach: head mapped") == 0)
+        h->s->log.w[KV_LOG_OLDEST] = kv_pos_id(h->s->log.w[KV_LOG_TAIL]) + 1;
+}
+
+/* An index is not attached to when they contradict each other or lead to no segment. */
+static void log_words(void)
+{
+    uint64_t kept[KV_LOG_END], *w, oldest, tail;
+    size_t i;
+
+    if (!begin())
+        return;
+    w = h->s->log.w;
+    memcpy(kept, w, sizeof kept);
+    oldest = w[KV_LOG_OLDEST];
+    tail = w[KV_LOG_TAIL];
+    {
+        const struct {
+            int word;
+            uint64_t value;
+        } bad[] = {
+            {KV_LOG_OLDEST, 0},
+            {KV_LOG_CLEAN, 0},
+            {KV_LOG_CLEAN, tail + ((uint64_t)1 << 32)},
+            {KV_LOG_TAIL, 0},
+            {KV_LOG_TAIL, tail + ((uint64_t)100 << 32)},
+            {KV_LOG_TAIL, (tail >> 32 << 32) | 8},
+            {KV_LOG_TAIL, (tail >> 32 << 32) | (64u << 20)},
+            {KV_LOG_SPARES, oldest - 1},
+            {KV_LOG_SPARES, oldest + KV_SEG_IDS},
+            {KV_LOG_SPARES, (uint64_t)1 << 32},
+        };
+
+        CHECK(kv_log_sound(&h->s->log));
+        for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+            w[bad[i].word] = bad[i].value;
+            CHECK(!kv_log_sound(&h->s->log));
+            memcpy(w, kept, sizeof kept);
+        }
+    }
+    /* Ids near the end of their range. */
+    w[KV_LOG_OLDEST] = UINT32_MAX;
+    w[KV_LOG_CLEAN] = w[KV_LOG_TAIL] = (uint64_t)UINT32_MAX << 32;
+    w[KV_LOG_SPARES] = (uint64_t)UINT32_MAX + 1;
+    CHECK(!kv_log_sound(&h->s->log));
+    w[KV_LOG_SPARES] = UINT32_MAX;
+    CHECK(!kv_log_sound(&h->s->log));
+    memcpy(w, kept, sizeof kept);
+    h->s->log.store_id++;
+    CHECK(!kv_log_sound(&h->s->log));
+    h->s->log.store_id--;
+    /* Retired while it was looked at. */
+    kv_test_pause = retire_all;
+    CHECK(!kv_log_sound(&h->s->log));
+    kv_test_pause = NULL;
+    memcpy(w, kept, sizeof kept);
+    CHECK(kv_log_sound(&h->s->log));
+    CHECK(finish() == KV_OK);
+}
+
 /* ---- records that nobody has written ---- */
 
 /* Their checksums are right. */
@@ -621,6 +705,7 @@ static const struct odd {
     {"a short integer", KV_REC_PUT, KV_INTEGER, 0, 0, 3},
     {"a long number", KV_REC_PUT, KV_NUMBER, 0, 0, 12},
     {"a long boolean", KV_REC_PUT, KV_BOOLEAN, 0, 0, 2},
+    {"an eight-byte boolean", KV_REC_PUT, KV_BOOLEAN, 0, 0, 8},
     {"a short reference", KV_REC_PUT, KV_STRING, 1, 0, 15},
     {"a reference to too much", KV_REC_PUT, KV_STRING, 1, 0, 16},
     {"a namespace that is not there", KV_REC_PUT, KV_STRING, 0, 20, 5},
@@ -704,6 +789,7 @@ int main(void)
     fill();
     each_spoilt();
     each_odd();
+    log_words();
     state_clear();
     return check_done("test_spoilt");
 }
