@@ -229,7 +229,7 @@ describe("a stream", function()
 
           ok, err = pcall(ns.put, ns, "k", fail_after(n, function() return 42 end))
           assert.is_false(ok)
-          assert.matches("must return strings and then nil, not a number", err)
+          assert.matches("'value'.*must return strings and then nil, not a number", err)
           leaves_nothing()
         end)
       end

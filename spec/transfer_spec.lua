@@ -394,7 +394,7 @@ describe("import and export", function()
         assert.equal(thrown, err)
         ok, err = pcall(other.import, other, function() return 5 end)
         assert.is_false(ok)
-        assert.matches("must return strings", err)
+        assert.matches("'source'.*must return strings", err)
       end)
 
       it("get nil at the end, as LTN12 has it", function()

@@ -3,11 +3,13 @@
 -- kv.source - what is read from and written to outside the store: functions in LTN12's manner, and
 -- objects like file handles.
 
-local able = require("kv.core").transfer.able
+local core = require "kv.core"
+
+local able, raise = core.transfer.able, core.raise
 
 local source = {}
 
-local error, tostring, type = error, tostring, type
+local tostring, type = tostring, type
 
 -- Calls what is the program's. When that is a function of C, its error names the chunk it was
 -- called from: not ours, whose name says where we are installed.
@@ -41,25 +43,26 @@ local function text(message)
   return "failed with a " .. kind
 end
 
-local function checked(chunk, message, code)
+local function checked(what, chunk, message, code)
   if chunk == nil then
     if message == nil then return nil end
     return nil, text(message), source.code(code)
   end
   if type(chunk) ~= "string" then
-    error(("a reader must return strings and then nil, not a %s"):format(type(chunk)), 0)
+    raise(("bad argument '%s': a reader must return strings and then nil, not a %s")
+      :format(what, type(chunk)))
   end
   return chunk
 end
 
--- A function that gives the next chunk, nil at the end, or nil, message, code. size: bytes that an
--- object is asked for at a time.
-function source.open(from, size)
+-- A function that gives the next chunk, nil at the end, or nil, message, code. what: the argument's
+-- name. size: bytes that an object is asked for at a time.
+function source.open(from, what, size)
   if type(from) == "function" then
-    return function() return checked(call(from)) end
+    return function() return checked(what, call(from)) end
   end
   size = size or CHUNK
-  return function() return checked(call(from.read, from, size)) end
+  return function() return checked(what, call(from.read, from, size)) end
 end
 
 -- A sink that returns nothing has taken the chunk; LTN12's return 1.

@@ -10,7 +10,7 @@ local protect = require "kv.protect"
 local error = error
 
 local function feed(writer, from)
-  local next_chunk = source.open(from)
+  local next_chunk = source.open(from, "value")
   while true do
     local chunk, message, code = next_chunk()
     if not chunk then

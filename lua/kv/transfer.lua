@@ -54,7 +54,7 @@ local function broken_off(ns, importer, name, bad, message, code)
 end
 
 local function pour(ns, importer, from, name)
-  local next_chunk = source.open(from, FILE_CHUNK)
+  local next_chunk = source.open(from, "source", FILE_CHUNK)
   local bad = {}
   while true do
     local chunk, message, code = next_chunk()
