@@ -256,6 +256,14 @@ static void limits(void)
     CHECK(kv_rec_measure(&r) == KV_REC_MIN + 5);
     r.id = 0;
     CHECK(kv_rec_measure(&r) == KV_REC_MIN + 13);
+    /* A revision that is short, of a record whose first one is far from it. */
+    r.rev = 7;
+    r.id = (uint64_t)1 << 40;
+    p = encode(&r, 7, &size);
+    CHECK(kv_rec_decode(p, size, 7, &out) == KV_OK && out.rev == r.rev && out.id == r.id);
+    free(p);
+    r.rev = (uint64_t)1 << 20;
+    r.id = 0;
     CHECK(kv_rec_index_ns(&r) == r.ns);
     r.kind = KV_REC_NAME;
     r.ns = 9;

@@ -608,6 +608,43 @@ static void nonsense(void)
     drop(region);
 }
 
+/* ---- damaged counts, and what grows meanwhile ---- */
+
+static void damaged_counts(void)
+{
+    kv_region *r = fresh("counts"), *copy = fresh("copy");
+    uint64_t *ready = &r->head->ready[KV_NODES], *used = &r->head->used[KV_NODES], was = *ready;
+
+    *used = was + 1;
+    CHECK(kv_region_grow(r, KV_NODES, 1) != KV_OK);
+    *used = 0;
+    CHECK(kv_region_grow(r, KV_NODES, UINT64_MAX) == KV_EFULL);
+    CHECK(kv_region_grow(r, KV_NODES, 1) == KV_OK && *ready == was);
+    CHECK(kv_region_grow(r, KV_NODES, was + 1) == KV_OK && *ready > was);
+
+    /* A level without a place. */
+    r->level[KV_NODES][1] = NULL;
+    r->limit[KV_NODES] = KV_NODES_FIRST;
+    r->head->place[KV_NODES][1] = 0;
+    CHECK(kv_region_reach(r, KV_NODES, KV_NODES_FIRST) == 0);
+
+    /* A copy for which there is not room enough, or of one that has not followed. */
+    CHECK(kv_region_copy(copy, copy) == 1);
+    r->head->ready[KV_TIMERS] = copy->limit[KV_TIMERS] + 1;
+    CHECK(kv_region_copy(copy, r) == 0);
+    r->head->ready[KV_TIMERS] = KV_TIMERS_FIRST;
+    r->head->grown++;
+    CHECK(kv_region_copy(copy, r) == 0);
+
+    /* A visible word whose address makes no sense. */
+    copy->head->journal.visible_addr = KV_HEAD_ADDR | 1;
+    CHECK(kv_txn_undo(copy, NULL) == KV_ECORRUPT);
+    copy->head->journal.visible_addr = (uint64_t)99 << 48;
+    CHECK(kv_txn_undo(copy, NULL) == KV_ECORRUPT);
+    drop(r);
+    drop(copy);
+}
+
 int main(void)
 {
     int rounds = getenv("KV_SHORT") ? 20 : getenv("KV_LONG") ? 10000 : 300;
@@ -623,6 +660,7 @@ int main(void)
     versions();
     onwards();
     nonsense();
+    damaged_counts();
     kv_dir_close(dir);
     return check_done("test_region");
 }

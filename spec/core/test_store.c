@@ -2055,6 +2055,178 @@ static void each(const char *path)
 
 static int64_t began;
 
+/* What no program should ask for, and what few do: each has its answer, and leaves no trace. */
+static void odd_calls(const char *path)
+{
+    static char long_text[KV_MAX_KEY + 100];
+    char cursor[KV_MAX_CURSOR + 10], key[KV_MAX_KEY];
+    kv *h = open_quiet(path), *reader, *bad = NULL;
+    kv_ns *ns = space_of(h, "odd"), *other = NULL;
+    kv_incr_opts incr;
+    kv_options o;
+    kv_record r, old;
+    kv_range range = {0};
+    kv_value v, one = integer(1), half = number(0.5), out;
+    kv_write w = {0};
+    kv_item item;
+    kv_iter *it = malloc(kv_iter_size());
+    uint64_t rev, n;
+    size_t len, i;
+    int e;
+
+    CHECK(put(ns, "k", "v") == KV_OK && kv_put(ns, "i", 1, &one, NULL, NULL, NULL) == KV_OK);
+    rev = kv_rev(h);
+    CHECK(kv_get(ns, NULL, 0, &r) == KV_EINVAL && kv_get_value(ns, NULL, 0, &v) == KV_EINVAL);
+    CHECK(kv_peek(ns, NULL, 0, &v) == KV_EINVAL && kv_exists(ns, NULL, 0) == KV_EINVAL);
+    CHECK(kv_get_value(ns, "", 0, &v) == KV_EINVAL);
+    CHECK(kv_put(ns, NULL, 0, &one, NULL, NULL, NULL) == KV_EINVAL);
+    CHECK(kv_get_value(ns, long_text, sizeof long_text, &v) == KV_ETOOBIG);
+
+    /* Ranges and cursors. */
+    range.after = "x";
+    CHECK(kv_iter_init(it, ns, &range) == KV_EINVAL);
+    range.after_len = KV_MAX_KEY + 1;
+    CHECK(kv_iter_init(it, ns, &range) == KV_EINVAL);
+    memset(&range, 0, sizeof range);
+    range.prefix = long_text;
+    range.prefix_len = sizeof long_text;
+    CHECK(kv_iter_init(it, ns, &range) == KV_OK && kv_iter_next(it, &r) == KV_ENOTFOUND);
+    CHECK(kv_count(ns, &range, &n) == KV_OK && n == 0);
+    len = kv_cursor_make(ns, &range, "k", 1, cursor);
+    CHECK(len > 0 && kv_cursor_read(ns, &range, cursor, len, key, &i) == KV_OK && i == 1);
+    CHECK(kv_cursor_make(ns, NULL, long_text, KV_MAX_KEY + 1, cursor) == 0);
+    cursor[0] = 0;
+    CHECK(kv_cursor_read(ns, &range, cursor, len, key, &i) == KV_EBADCURSOR);
+    memset(cursor, 'A', sizeof cursor);
+    CHECK(kv_cursor_read(ns, NULL, cursor, 694, key, &i) == KV_EBADCURSOR);
+    CHECK(kv_cursor_read(ns, NULL, cursor, 695, key, &i) == KV_EBADCURSOR);
+    memset(long_text, 0xff, sizeof long_text);
+    range.prefix_len = KV_MAX_KEY;
+    CHECK(kv_count(ns, &range, &n) == KV_OK && n == 0);
+
+    /* Options of writes. */
+    CHECK(kv_delete(ns, "none", 4, &w, NULL, &old) == KV_ENOTFOUND);
+    w.flags = KV_IF_REV;
+    CHECK(kv_delete(ns, "none", 4, &w, NULL, NULL) == KV_ENOTFOUND);
+    w.if_rev = 1;
+    CHECK(kv_delete(ns, "none", 4, &w, NULL, NULL) == KV_ECONFLICT);
+    memset(&incr, 0, sizeof incr);
+    incr.flags = KV_INCR_MAX;
+    incr.max.type = KV_STRING;
+    CHECK(kv_incr(ns, "i", 1, &one, &incr, &out, NULL) == KV_EINVAL);
+    incr.flags = KV_INCR_MIN;
+    CHECK(kv_incr(ns, "i", 1, &one, &incr, &out, NULL) == KV_EINVAL);
+    incr.flags = 0;
+    incr.init.type = KV_JSON;
+    CHECK(kv_incr(ns, "i", 1, &one, &incr, &out, NULL) == KV_EINVAL);
+    memset(&incr, 0, sizeof incr);
+    incr.flags = KV_INCR_TTL;
+    CHECK(kv_incr(ns, "new", 3, &one, &incr, &out, NULL) == KV_EINVAL);
+    incr.ttl = KV_MAX_TTL + 1;
+    CHECK(kv_incr(ns, "new", 3, &one, &incr, &out, NULL) == KV_EINVAL);
+    CHECK(kv_rev(h) == rev);
+    /* Bounds of another type than the sum. */
+    memset(&incr, 0, sizeof incr);
+    incr.flags = KV_INCR_MIN | KV_INCR_MAX;
+    incr.min = number(0.25);
+    incr.max = number(2.5);
+    CHECK(kv_incr(ns, "i", 1, &one, &incr, &out, NULL) == KV_OK && out.integer == 2);
+    CHECK(kv_incr(ns, "i", 1, &one, &incr, &out, NULL) == KV_ERANGE);
+    incr.max = integer(3);
+    CHECK(kv_incr(ns, "i", 1, &half, &incr, &out, NULL) == KV_OK && out.number == 2.5);
+    incr.flags = 0;
+    incr.init = number(1.5);
+    CHECK(kv_incr(ns, "f", 1, &one, &incr, &out, NULL) == KV_OK && out.number == 2.5);
+
+    /* A batch too large as a whole, and one whose revision nobody asks for. */
+    memset(&item, 0, sizeof item);
+    item.key = "k";
+    item.len = 1;
+    item.value = text("w");
+    CHECK(kv_put_many(ns, &item, 0, NULL, NULL) == KV_OK);
+    CHECK(kv_put_many(ns, &item, 0, &rev, NULL) == KV_OK && rev == kv_rev(h));
+    CHECK(kv_put_many(ns, &item, 1, NULL, NULL) == KV_OK && is(ns, "k", "w"));
+
+    /* Of a store that can be written a handle that may not. */
+    if (strcmp(path, ":memory:") != 0) {
+        kv_options_init(&o);
+        o.readonly = 1;
+        o.thread = 0;
+        CHECK(kv_open(path, &o, &reader) == KV_OK);
+        CHECK(kv_namespace(reader, "odd", 3, NULL, 0, 0, &other) == KV_OK);
+        rev = kv_rev(h);
+        CHECK(put(other, "k", "x") == KV_EREADONLY);
+        CHECK(kv_delete(other, "k", 1, NULL, NULL, NULL) == KV_EREADONLY);
+        CHECK(kv_put_many(other, &item, 1, NULL, NULL) == KV_EREADONLY);
+        CHECK(kv_drop(reader, "odd", 3, NULL) == KV_EREADONLY);
+        CHECK(kv_sync(reader) == KV_OK && kv_tick(reader, 10, &n) <= KV_OK);
+        kv_ns_close(other);
+        /* It serves a reader who may come first. */
+        CHECK(kv_namespace(reader, "made", 4, NULL, 0, 1, &other) == KV_OK);
+        CHECK(kv_exists(other, "k", 1) == KV_ENOTFOUND);
+        kv_ns_close(other);
+        CHECK(kv_namespace(reader, "made", 4, "d", 1, 1, &other) == KV_EREADONLY);
+        kv_close(reader);
+        CHECK(kv_rev(h) == rev && is(ns, "k", "w"));
+    }
+    CHECK(kv_check(h) == KV_OK);
+    free(it);
+    kv_ns_close(ns);
+    kv_close(h);
+    kv_close(NULL);
+
+    kv_options_init(&o);
+    for (e = 0; e < 8; e++) {
+        kv_options_init(&o);
+        o.sync = e == 0 ? -1 : e == 1 ? KV_SYNC_NONE + 1 : o.sync;
+        o.mode = e == 2 ? -1 : e == 3 ? 01000 : o.mode;
+        o.interval = e == 4 ? 0 : o.interval;
+        o.timeout = e == 5 ? -1 : o.timeout;
+        o.max_value = e == 6 ? (uint64_t)KV_MAX_VALUE_CAP + 1 : 0;
+        if (e < 7)
+            CHECK(kv_open(path, &o, &bad) == KV_EINVAL && bad == NULL);
+    }
+}
+
+/* Between what a call says was there and its lock somebody else writes: it looks again. */
+static struct {
+    kv_ns *ns;
+    int times;
+} meddler;
+
+static void meddle(const char *point)
+{
+    if (strcmp(point, "lookup: slot read") != 0 || meddler.times == 0)
+        return;
+    meddler.times--;
+    kv_test_pause = NULL;
+    CHECK(put(meddler.ns, "k", meddler.times ? "one" : "two") == KV_OK);
+    kv_test_pause = meddle;
+}
+
+static void changed_meanwhile(void)
+{
+    kv *h = open_quiet(":memory:");
+    kv_ns *ns = space_of(h, "n");
+    kv_value v = text("new");
+    kv_record old;
+
+    meddler.ns = space_of(h, "n");
+    CHECK(put(ns, "k", "zero") == KV_OK);
+    kv_test_pause = meddle;
+    meddler.times = 2;
+    CHECK(kv_put(ns, "k", 1, &v, NULL, NULL, &old) == KV_OK && meddler.times == 0);
+    CHECK(old.value.len == 3 && memcmp(old.value.data, "two", 3) == 0);
+    meddler.times = 2;
+    CHECK(kv_delete(ns, "k", 1, NULL, NULL, &old) == KV_OK && meddler.times == 0);
+    CHECK(old.value.len == 3 && memcmp(old.value.data, "two", 3) == 0);
+    kv_test_pause = NULL;
+    CHECK(kv_exists(ns, "k", 1) == KV_ENOTFOUND && kv_check(h) == KV_OK);
+    kv_ns_close(meddler.ns);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 static void done(const char *what)
 {
     if (getenv("VERBOSE"))
@@ -2186,6 +2358,9 @@ int main(void)
     segments_for_writes(at("segments"));
     each(":memory:");
     each(at("each"));
+    odd_calls(":memory:");
+    odd_calls(at("odd"));
+    changed_meanwhile();
     done("calls");
     sizes(":memory:");
     sizes(at("sizes"));
