@@ -427,8 +427,8 @@ static int fill_options(const value *m, int64_t now, kv_write *w, kv_lua_fault *
     }
     if (meta->kind == 0 || meta->kind == KV_JSON_NULL)
         return KV_TEXT_OK;
-    if (meta->kind != KV_JSON_OBJECT)
-        return wrong(f, KV_ENOTOBJECT, "metadata is not an object");
+    if (meta->kind != KV_JSON_OBJECT && meta->kind != KV_JSON_ARRAY)
+        return wrong(f, KV_ENOTOBJECT, "metadata is not an object or array");
     w->flags |= KV_META;
     w->meta = meta->p;
     w->meta_len = (uint32_t)compact(meta->p, meta->len);

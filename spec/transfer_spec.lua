@@ -103,6 +103,9 @@ describe("import and export", function()
       ns:put("big text", ("Zeile\n"):rep(100000))
       ns:put("ttl", 1, { ttl = 1000.125 })
       ns:put("expiration", 1, { expiration = os.time() + 5000 + 0.001, metadata = { who = "Ada", n = 1.5 } })
+      ns:put("metadata {}", 1, { metadata = {} })
+      ns:put("metadata []", 1, { metadata = kv.array {} })
+      ns:put("metadata array", 1, { metadata = { "a", { 1, kv.null } } })
       for i, text in ipairs { "9223372036854775807", "-9223372036854775808", "9007199254740993" } do
         ns:put("large" .. i, text, { as = "json" })
         if helper.integers then ns:put("integer" .. i, math.tointeger(text)) end
@@ -285,7 +288,7 @@ describe("import and export", function()
         { good .. '{"key":"b","value":"abcde","base64":true}\n', "unsupported", "base64", 1 },
         { good .. '{"key":"b","value":1,"base64":true}\n', "not_a_string", "base64", 1 },
         { good .. '{"key":"b","value":"aaaa","base64":1}\n', "not_a_boolean", "base64", 1 },
-        { good .. '{"key":"b","value":1,"metadata":[1]}\n', "not_an_object", "metadata", 1 },
+        { good .. '{"key":"b","value":1,"metadata":"m"}\n', "not_an_object", "metadata", 1 },
         { good .. '{"key":"b","value":1,"metadata":{"a":"' .. ("x"):rep(1024) .. '"}}\n', "too_big", "metadata", 1 },
         { good .. '{"key":"b","value":1,"expiration":"x"}\n', "not_a_number", "expiration", 1 },
         { good .. '{"key":"b","value":1,"expiration":1e12}\n', "out_of_range", "expiration", 1 },
