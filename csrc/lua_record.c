@@ -558,8 +558,9 @@ int kv_lua_text_is_broken(const kv_lua_text *text, kv_lua_fault *f)
     return kv_lua_text_next(&t) >= 0 && take_value(&t, &v, f) == KV_TEXT_FAULT;
 }
 
-/* A member that no record has decides; so does the end. An error of syntax counts as a line's when
- * another line begins like a record. */
+/* A member that no record has decides; so does the end, and that an object is not on one line: with
+ * members named like a record's it is one of keys and values all the same. An error of syntax
+ * counts as a line's when another line begins like a record. */
 int kv_lua_text_is_record(const kv_lua_text *text)
 {
     kv_lua_text t = *text;
@@ -581,8 +582,9 @@ int kv_lua_text_is_record(const kv_lua_text *text)
         seen |= 1u << which;
         r = take_byte(&t, ',', '}', &c, &f);
         if (r == KV_TEXT_OK && c == '}')
-            return seen & 1u << KEY && seen & (1u << VALUE | 1u << TEXT) ? KV_TEXT_OK
-                                                                         : KV_TEXT_FAULT;
+            return seen & 1u << KEY && seen & (1u << VALUE | 1u << TEXT) && t.lines == text->lines
+                       ? KV_TEXT_OK
+                       : KV_TEXT_FAULT;
     }
     if (r == KV_TEXT_FAULT) {
         char *line = memchr(text->p + text->pos, '\n', text->len - text->pos);
