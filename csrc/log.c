@@ -738,6 +738,37 @@ uint32_t kv_log_reserve(kv_log *l, uint32_t head)
     return head > kv_load_relaxed(&l->w[KV_LOG_OLDEST]) ? 2 : 1;
 }
 
+/* The word is this process's, and more than one thread may find it outdated. */
+uint32_t kv_log_largest(kv_log *l)
+{
+    uint64_t seen = __atomic_load_n(&l->largest, __ATOMIC_RELAXED);
+    uint32_t spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]), largest = 0, id, size;
+
+    if (kv_likely(seen >> 32 == spares))
+        return (uint32_t)seen;
+    for (id = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]); id <= spares; id++) {
+        size = kv_log_size_of(l, id);
+        if (size > largest)
+            largest = size;
+    }
+    __atomic_store_n(&l->largest, (uint64_t)spares << 32 | largest, __ATOMIC_RELAXED);
+    return largest;
+}
+
+/* The spares of a full disk may be smaller than what the cleaner meets: it is their bytes that
+ * count, since it frees a segment only when all that is current in it has found a place. */
+int kv_log_holds(kv_log *l, uint32_t id, uint32_t n)
+{
+    uint32_t spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
+    uint64_t wanted = (uint64_t)n * kv_log_largest(l), behind = 0;
+
+    if (id > spares)
+        return 0;
+    while (behind < wanted && id < spares)
+        behind += kv_log_size_of(l, ++id);
+    return behind >= wanted;
+}
+
 int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who)
 {
     uint32_t id = kv_pos_id(a->pos), spares = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
@@ -752,11 +783,11 @@ int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who)
             return 0; /* prepared when values were smaller: the caller asks for a larger one */
     }
     a->pos += size;
-    if (who == KV_FOR_PUT)
-        id += kv_log_reserve(l, id);
-    else if (who == KV_FOR_DELETE && !KV_IS_BUG(21))
-        id += kv_log_reserve(l, id - 1) - 1;
-    return m != 0 && id <= spares;
+    return m != 0 &&
+           kv_log_holds(l, id,
+                        who == KV_FOR_PUT                        ? kv_log_reserve(l, id)
+                        : who == KV_FOR_DELETE && !KV_IS_BUG(21) ? kv_log_reserve(l, id - 1) - 1
+                                                                 : 0);
 }
 
 /* Claims room for `size` aligned bytes at a->pos, in the next segment when they do not fit this

@@ -108,6 +108,7 @@ typedef struct kv_log {
     uint32_t pruned;    /* mappings of segments before this id wait for reuse */
     uint64_t known;     /* KV_LOG_SPARES when all up to there was last mapped */
     uint64_t cold;      /* id of the first segment whose pages kv_log_warm is to touch; 0: none */
+    uint64_t largest;   /* KV_LOG_SPARES << 32 | size of the largest segment then */
     int sync_fd;        /* of segment sync_id, kept open; -1 */
     uint32_t sync_id;
     uint64_t random;
@@ -207,8 +208,11 @@ void kv_log_begin(kv_log *l, kv_append *a);
 enum kv_room { KV_FOR_PUT, KV_FOR_DELETE, KV_FOR_CLEANER };
 /* Whether a record of `size` bytes fits behind a->pos; moves a->pos behind it. */
 int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who);
-/* Spare segments that are kept from puts while the head is `head`. */
+/* Spare segments that are kept from puts while the head is `head`, each as large as any segment. */
 uint32_t kv_log_reserve(kv_log *l, uint32_t head);
+/* Whether segment `id` is there, and behind it spares of together `n` times the largest one. */
+int kv_log_holds(kv_log *l, uint32_t id, uint32_t n);
+uint32_t kv_log_largest(kv_log *l);
 /* Writes a record behind the tail, invisible; returns its position. The caller has checked that it
  * fits. */
 uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r);

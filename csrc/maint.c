@@ -107,9 +107,14 @@ int kv_sync_to(kv *h, uint64_t pos)
 
 /* ---- sizes ---------------------------------------------------------------------------- */
 
+static uint32_t head_id(kv_db *s)
+{
+    return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+}
+
 static uint32_t head_size(kv_db *s)
 {
-    uint32_t size = kv_log_size_of(&s->log, kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL])));
+    uint32_t size = kv_log_size_of(&s->log, head_id(s));
 
     return size ? size : KV_SEG_MIN;
 }
@@ -135,14 +140,13 @@ uint32_t kv_blob_limit(kv_db *s)
 
 static uint32_t spares(kv_db *s)
 {
-    return (uint32_t)kv_load_relaxed(&s->log.w[KV_LOG_SPARES]) -
-           kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    return (uint32_t)kv_load_relaxed(&s->log.w[KV_LOG_SPARES]) - head_id(s);
 }
 
 /* The reserves, as kv_log_fit has them, for a log whose head is the present one. */
 static uint32_t reserve(kv_db *s)
 {
-    return kv_log_reserve(&s->log, kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_TAIL])));
+    return kv_log_reserve(&s->log, head_id(s));
 }
 
 /* What the cleaner has passed and the disk has not yet caught up with. */
@@ -305,18 +309,12 @@ static int recycle(kv_db *s)
  * such as cleaning gives back; half of the largest one still holds any record. */
 static int prepare(kv_db *s, int helped)
 {
-    uint32_t size = kv_segment_size(s), largest = 0, id;
+    uint32_t size = kv_segment_size(s);
     int e = recycle(s) ? KV_OK
             : helped   ? kv_log_prepare_cold(&s->log, size)
                        : kv_log_prepare(&s->log, size);
 
-    if (e != KV_EFULL)
-        return e;
-    for (id = (uint32_t)kv_load(&s->log.w[KV_LOG_OLDEST]); id <= kv_load(&s->log.w[KV_LOG_SPARES]);
-         id++)
-        if (kv_log_size_of(&s->log, id) > largest)
-            largest = kv_log_size_of(&s->log, id);
-    while (e == KV_EFULL && size > KV_SEG_MIN && size > largest / 2)
+    while (e == KV_EFULL && size > KV_SEG_MIN && size > kv_log_largest(&s->log) / 2)
         e = kv_log_prepare(&s->log, size /= 2);
     return e;
 }
@@ -324,18 +322,18 @@ static int prepare(kv_db *s, int helped)
 /* Segments for `bytes` more and `keep` more of them after these. */
 static int prepare_log(kv_db *s, uint64_t bytes, uint32_t keep, int helped)
 {
-    uint32_t size = kv_segment_size(s), id;
+    uint32_t size = kv_segment_size(s), head = head_id(s), id;
     uint64_t room = 0;
     int e = KV_OK;
 
     /* What does not fit any more at a segment's end is lost: count each as a quarter smaller. */
-    for (id = kv_pos_id(kv_load(&s->log.w[KV_LOG_TAIL])) + 1;
-         id <= kv_load(&s->log.w[KV_LOG_SPARES]); id++)
+    for (id = head + 1; id <= kv_load(&s->log.w[KV_LOG_SPARES]); id++)
         room += kv_log_size_of(&s->log, id) / 4 * 3;
     do {
         e = prepare(s, helped);
         room += size / 4 * 3;
-    } while (e == KV_OK && (room < bytes + keep * (uint64_t)size || spares(s) < 1 + keep));
+    } while (e == KV_OK &&
+             (room < bytes + keep * (uint64_t)size || !kv_log_holds(&s->log, head + 1, keep)));
     return e;
 }
 
@@ -351,7 +349,7 @@ static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes, int scarc
 
     if (e != KV_OK)
         return e;
-    while (e == KV_OK && spares(s) + (writes == 0) < reserve(s))
+    while (e == KV_OK && !kv_log_holds(&s->log, head_id(s), reserve(s) - (writes == 0)))
         e = prepare(s, helped);
     if (e == KV_OK)
         e = grow(s, need, writes, bytes, plenty);
@@ -360,7 +358,7 @@ static int make(kv *h, uint32_t need, uint64_t writes, uint64_t bytes, int scarc
     else if (e == KV_OK && need & KV_NEED_RESERVE) {
         e = prepare_log(s, 0, 1, helped);
         /* The helper may have made, meanwhile, what was wanted. */
-        if (e == KV_EFULL && spares(s) >= reserve(s))
+        if (e == KV_EFULL && kv_log_holds(&s->log, head_id(s) + 1, reserve(s) - 1))
             e = KV_OK;
     }
     unlock_maint(s);
@@ -492,7 +490,7 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     if (e != KV_OK)
         return e == KV_MOVED ? KV_OK : e;
     /* On a full disk the reserves come first: with them cleaning goes on, and makes room. */
-    while (e == KV_OK && spares(s) < reserve(s))
+    while (e == KV_OK && !kv_log_holds(&s->log, head_id(s), reserve(s)))
         e = prepare(s, 0);
     need = e == KV_OK ? runs_low(s) : 0;
     /* So does the next head, or the index might take its space. */

@@ -328,10 +328,11 @@ static scene any_scene(int number, int ext4)
     s.value_mixed = s.value_len > 0 && roll(2);
     s.order = (int)roll(3);
     s.keep = 2 + (int)roll(4);
-    /* What was found once. */
-    if (number == 0) {
-        scene stuck = {TMPFS, 0, FORTH, 4, 4096, 8, 900, 0};
-        s = stuck;
+    /* What was found once: deletes that were stuck. */
+    if (number == 0 || (number == 9 && ext4)) {
+        static const scene stuck[] = {{TMPFS, 0, FORTH, 4, 4096, 8, 900, 0},
+                                      {EXT4, 0, 2, 2, 8192, 100, 900, 1}};
+        s = stuck[number != 0];
     }
     return s;
 }
