@@ -60,6 +60,9 @@ uint32_t kv_crc32c_portable(uint32_t crc, const void *data, size_t n)
 /* Portable until the constructor below has looked at the processor, so that it can be called at any
  * time. A constructor, not a first call, chooses: no thread can see the pointer change. */
 uint32_t (*kv_crc32c)(uint32_t crc, const void *data, size_t n) = kv_crc32c_portable;
+#ifdef KV_TEST
+uint32_t (*kv_test_crc32c_plain)(uint32_t crc, const void *data, size_t n);
+#endif
 
 /* ---- with one ---- */
 
@@ -344,6 +347,9 @@ __attribute__((constructor)) static void choose(void)
     if (has_instruction()) {
         shift_init();
         kv_crc32c = with_instruction;
+#ifdef KV_TEST
+        kv_test_crc32c_plain = with_instruction;
+#endif
 #if defined(__x86_64__)
         if (product_init())
             kv_crc32c = with_product;

@@ -14,5 +14,9 @@
  * 0xe3069283. */
 extern uint32_t (*kv_crc32c)(uint32_t crc, const void *data, size_t n);
 uint32_t kv_crc32c_portable(uint32_t crc, const void *data, size_t n);
+#ifdef KV_TEST
+/* What a processor with the instruction and nothing else uses; NULL: this one has not even that. */
+extern uint32_t (*kv_test_crc32c_plain)(uint32_t crc, const void *data, size_t n);
+#endif
 #pragma GCC visibility pop
 #endif

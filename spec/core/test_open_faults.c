@@ -422,10 +422,10 @@ int main(void)
             /* A child's calls cannot be counted from here: as many as attaching makes. */
             long last = ways[i].run == attaches || ways[i].run == attaches_readonly ? 60 : 1000000;
 
-            for (n = 1; n <= last && n <= most * 10 && one(&ways[i], n, forever, 0);
+            for (n = 1; n <= last && n <= most * 100 && one(&ways[i], n, forever, 0);
                  n += n < most ? 1 : n / most + 1)
                 tried++;
-            for (n = 1; CAN_FAIL_ALLOCATIONS && n <= last && n <= most * 10 &&
+            for (n = 1; CAN_FAIL_ALLOCATIONS && n <= last && n <= most * 100 &&
                         one(&ways[i], n, forever, 1);
                  n += n < most ? 1 : n / most + 1)
                 tried++;

@@ -205,6 +205,15 @@ static int count_name(void *arg, const char *name)
     return 0;
 }
 
+/* The seam: the next call, whichever it is. */
+static int interrupted_once(const char *call, const char *what)
+{
+    (void)call;
+    (void)what;
+    kv_test_syscall = NULL;
+    return EINTR;
+}
+
 /* ---- clocks, chance, what the system is ---- */
 
 static void surroundings(void)
@@ -444,6 +453,14 @@ static void owners(void)
     CHECK(rmdir(deep) == 0);
 }
 
+static int no_third_mkdir(const char *call, const char *what)
+{
+    static int n;
+
+    (void)what;
+    return strcmp(call, "mkdir") == 0 && ++n == 3 ? ENOSPC : 0;
+}
+
 /* The open calls that find the directory missing, while somebody else makes it or takes it away. */
 static void made_meanwhile(void)
 {
@@ -465,6 +482,10 @@ static void made_meanwhile(void)
     CHECK(rmdir(deep) == 0);
     refuse("mkdir", EEXIST, 1, 1);
     CHECK(kv_dir_open(deeper, &usual, &d, &made) == KV_ENOTFOUND && refused() == 1);
+    kv_test_syscall = no_third_mkdir;
+    CHECK(kv_dir_open(deeper, &usual, &d, &made) == KV_EFULL);
+    kv_test_syscall = NULL;
+    CHECK(rmdir(deep) == 0);
     refuse("mkdir", ENOENT, 0, 1);
     CHECK(kv_dir_open("/kv-that-is-not-there", &usual, &d, &made) == KV_ENOTFOUND);
     CHECK(refused() == 1);
@@ -522,6 +543,9 @@ static void replaced_descriptor(void)
     kv_dir_close(again);
     refuse("openat", EMFILE, 0, 1);
     CHECK(kv_dir_again(d, &again) == KV_EIO && refused() == 1);
+    kv_test_syscall = interrupted_once;
+    CHECK(kv_dir_again(d, &again) == KV_OK && kv_test_syscall == NULL);
+    kv_dir_close(again);
     CHECK(rmdir(other) == 0);
     snprintf(other, sizeof other, "%s.away", path);
     CHECK(rename(path, other) == 0 && mkdir(path, 0700) == 0);
@@ -589,6 +613,13 @@ static void names_in_a_directory(void)
     kv_dir_close(again);
 
     CHECK(kv_dir_forked(d));
+    kv_test_syscall = interrupted_once;
+    CHECK(kv_dir_forked(d) && kv_test_syscall == NULL);
+    kv_test_syscall = interrupted_once;
+    CHECK(kv_dir_again(d, &again) == KV_OK && kv_test_syscall == NULL);
+    kv_dir_close(again);
+    refuse("calloc", ENOMEM, 0, 1);
+    CHECK(kv_dir_again(d, &again) == KV_ENOMEM && refused() == 1);
     refuse("openat", EINTR, 0, 1);
     CHECK(kv_dir_forked(d) && refused() == 1);
     refuse("openat", EMFILE, 0, 1);
@@ -612,6 +643,10 @@ static void names_in_memory(void)
 
     refuse("memfd_create", EINVAL, 0, 1);
     CHECK(kv_file_open(d, "old kernel", KV_FILE_CREATE, &fd) == KV_OK && refused() == 1);
+    kv_file_close(fd);
+    CHECK(kv_file_unlink(d, "old kernel") == KV_OK);
+    kv_test_syscall = interrupted_once;
+    CHECK(kv_file_open(d, "old kernel", KV_FILE_MAKE, &fd) == KV_OK && kv_test_syscall == NULL);
     kv_file_close(fd);
     CHECK(kv_file_unlink(d, "old kernel") == KV_OK);
     refuse("memfd_create", EMFILE, 0, 1);
@@ -673,14 +708,6 @@ static int stop_at_first(void *arg, const char *name)
     (void)name;
     ++*(int *)arg;
     return 7;
-}
-
-static int interrupted_once(const char *call, const char *what)
-{
-    (void)call;
-    (void)what;
-    kv_test_syscall = NULL;
-    return EINTR;
 }
 
 static void trees(void)

@@ -290,6 +290,40 @@ static void records(void)
     }
 }
 
+/* Somebody dies with the writer's lock, whose recovery finds something. */
+static void die_with_the_lock(void)
+{
+    int status;
+    pid_t child;
+
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        (void)kv_lock_take(&h->s->locks->writer, 1000);
+        check_exit(0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void dead_journal(void)
+{
+    head()->journal.count = KV_JOURNAL_MAX + 1;
+    die_with_the_lock();
+}
+
+static void dead_split(void)
+{
+    pending_split();
+    die_with_the_lock();
+}
+
+static void dead_chains(void)
+{
+    head()->store[KV_ST_APPLIED] -= 200;
+    lost_chains();
+    die_with_the_lock();
+}
+
 static void marked(void)
 {
     kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
@@ -324,6 +358,9 @@ static const struct spoil {
     {"timers' links", wheel_links},
     {"timers' time", wheel_time},
     {"half the slots", records},
+    {"a dead one's journal", dead_journal},
+    {"a dead one's split", dead_split},
+    {"a dead one's record, chains", dead_chains},
     {"known to be corrupt", marked},
 };
 
@@ -640,7 +677,10 @@ static void retire_all(const char *point)
 /* An index is not attached to when they contradict each other or lead to no segment. */
 static void log_words(void)
 {
+    static const uint32_t at[] = {
+        0, KV_SEG_HEAD - 4, KV_SEG_HEAD + 4, KV_SEG_MIN - 8, KV_SEG_MIN + 8, KV_SEG_MAX - 4};
     uint64_t kept[KV_LOG_END], *w, oldest, tail;
+    const char *bytes;
     size_t i;
 
     if (!begin())
@@ -690,6 +730,18 @@ static void log_words(void)
     kv_test_pause = NULL;
     memcpy(w, kept, sizeof kept);
     CHECK(kv_log_sound(&h->s->log));
+    /* Addresses that lead to no record. */
+    for (i = 0; i < sizeof at / sizeof at[0]; i++) {
+        kv_rec r;
+        kv_scratch scratch = {0};
+        uint64_t addr = kv_pos_addr((tail >> 32 << 32) | at[i]);
+
+        CHECK(kv_log_peek(&h->s->log, addr, &r) == KV_ECORRUPT);
+        CHECK(kv_log_fetch(&h->s->log, addr, &scratch, &r) < 0);
+        kv_scratch_free(&scratch);
+    }
+    CHECK(kv_log_mapped(&h->s->log, (uint32_t)oldest, &bytes) > 0);
+    CHECK(kv_log_mapped(&h->s->log, (uint32_t)oldest + KV_SEG_IDS, &bytes) == 0);
     CHECK(finish() == KV_OK);
 }
 

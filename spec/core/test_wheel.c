@@ -760,6 +760,65 @@ static void test_damaged_links(void)
     image_close(&t.m);
 }
 
+/* Words that no wheel has: nothing is foreseen, and a sweep says so or begins anew. */
+static int never_wanted(void *arg, uint32_t hash, int64_t deadline)
+{
+    (void)arg;
+    (void)hash;
+    (void)deadline;
+    return 0;
+}
+
+static int one_error(void *arg, uint32_t hash, int64_t deadline)
+{
+    (void)hash;
+    (void)deadline;
+    return --*(int *)arg == 0 ? KV_EIO : 1;
+}
+
+static void test_damaged_words(void)
+{
+    static model t;
+    kv_region *r = &t.m.r;
+    uint64_t *h, kept[16];
+    uint32_t hashes[4];
+    int rc, i, n = 2;
+
+    begin(&t, 1790000000000);
+    for (i = 0; i < 100; i++)
+        arm(&t, (uint32_t)i, t.now + 1000 + i * 700);
+    h = r->head->wheel;
+    memcpy(kept, h, sizeof kept);
+    h[KV_WHEEL_NOW] = UINT64_MAX;
+    CHECK(kv_wheel_peek(r, t.now, hashes, 4) == 0);
+    memcpy(h, kept, sizeof kept);
+    CHECK(kv_wheel_peek(r, t.now - 1000000, hashes, 4) == 0);
+    h[KV_WHEEL_OPEN] = 99;
+    CHECK(kv_wheel_peek(r, t.now, hashes, 4) == 0);
+    memcpy(h, kept, sizeof kept);
+    for (i = 0; i < 4; i++) {
+        kv_txn_begin(r);
+        h[KV_WHEEL_NOW] = i == 0 ? UINT64_MAX : h[KV_WHEEL_NOW];
+        h[KV_WHEEL_SWEEP] = i == 1 ? 100000 : h[KV_WHEEL_SWEEP];
+        h[KV_WHEEL_SWEPT] = i == 2 ? 0xfffffff0u : h[KV_WHEEL_SWEPT];
+        rc = kv_wheel_sweep(r, never_wanted, NULL);
+        CHECK(rc == KV_ECORRUPT || i > 1);
+        (void)kv_txn_undo(r, NULL);
+        kv_txn_end(r);
+        memcpy(h, kept, sizeof kept);
+    }
+    /* Who judges them may fail. */
+    for (i = 0; i < 1000 && n > 0; i++) {
+        kv_txn_begin(r);
+        rc = kv_wheel_sweep(r, one_error, &n);
+        if (rc < 0)
+            (void)kv_txn_undo(r, NULL);
+        kv_txn_end(r);
+    }
+    CHECK(rc == KV_EIO);
+    image_close(&t.m);
+}
+
 /* All chunks in use, a timer in each: carrying needs no other, whatever the place. */
 static void test_last_chunk(void)
 {
@@ -843,6 +902,7 @@ int main(void)
     test_full();
     test_last_chunk();
     test_damaged_links();
+    test_damaged_words();
     test_death(image_steps(300), image_jump);
     test_death(image_steps(300), image_jump);
     test_death(image_steps(12), image_fork);
