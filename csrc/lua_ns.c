@@ -325,6 +325,14 @@ static int old_value(lua_State *L, const kv_lua_call *c, const char *key, size_t
     return kv_lua_push(L, &r.value, KV_LUA_PLAIN);
 }
 
+/* What put says of a key at another revision than the one asked for; 0: it is not there. */
+static int put_refusal(const kv_write *w, uint64_t rev)
+{
+    if (w->flags & KV_IF_EXIST && rev == 0)
+        return KV_ENOTFOUND;
+    return w->flags & KV_IF_NOT_EXIST && rev != 0 ? KV_EEXISTS : KV_ECONFLICT;
+}
+
 static int op_swap(lua_State *L, const kv_lua_call *c)
 {
     kv_value v;
@@ -345,7 +353,7 @@ static int op_swap(lua_State *L, const kv_lua_call *c)
         if ((n = old_value(L, c, key, len, &w.if_rev)) != 1)
             return n;
         if (conditional && w.if_rev != asked)
-            return kv_lua_refuse(L, KV_ECONFLICT);
+            return kv_lua_refuse(L, put_refusal(&w, w.if_rev));
         rc = kv_put(kv_lua_live(L, c), key, len, &v, &w, &rev, NULL);
     } while (rc == KV_ECONFLICT && !conditional);
     if (rc != KV_OK)

@@ -327,6 +327,12 @@ describe("options of a write", function()
         refuses("exists", ns:swap("k", 2, { set_if = "not_exist" }))
         refuses("not_found", ns:swap("none", 2, { set_if = "exist" }))
         refuses("conflict", ns:swap("none", 2, { if_rev = rev }))
+        -- Of two conditions that do not hold it names the one that put names.
+        for _, name in ipairs { "put", "swap" } do
+          refuses("exists", ns[name](ns, "k", 2, { set_if = "not_exist", if_rev = rev + 1 }))
+          refuses("not_found", ns[name](ns, "none", 2, { set_if = "exist", if_rev = rev }))
+          refuses("conflict", ns[name](ns, "k", 2, { set_if = "exist", if_rev = rev + 1 }))
+        end
         assert.equal(1, ns:get("k"))
         assert.equal(1, (ns:swap("k", 2, { if_rev = rev, keep_ttl = true, metadata = { b = 2 } })))
         near(100, ns:ttl("k"))
