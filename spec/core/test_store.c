@@ -2058,7 +2058,7 @@ static int64_t began;
 /* What no program should ask for, and what few do: each has its answer, and leaves no trace. */
 static void odd_calls(const char *path)
 {
-    static char long_text[KV_MAX_KEY + 100];
+    static char long_text[KV_MAX_KEY + 100], megabyte[1 << 20];
     char cursor[KV_MAX_CURSOR + 10], key[KV_MAX_KEY];
     kv *h = open_quiet(path), *reader, *bad = NULL;
     kv_ns *ns = space_of(h, "odd"), *other = NULL;
@@ -2068,7 +2068,7 @@ static void odd_calls(const char *path)
     kv_range range = {0};
     kv_value v, one = integer(1), half = number(0.5), out;
     kv_write w = {0};
-    kv_item item;
+    kv_item item, *items;
     kv_iter *it = malloc(kv_iter_size());
     uint64_t rev, n;
     size_t len, i;
@@ -2144,6 +2144,14 @@ static void odd_calls(const char *path)
     item.len = 1;
     item.value = text("w");
     CHECK(kv_put_many(ns, &item, 0, NULL, NULL) == KV_OK);
+    items = calloc(1100, sizeof *items);
+    for (i = 0; i < 1100; i++) {
+        items[i].key = "k";
+        items[i].len = 1;
+        items[i].value = bytes(megabyte, sizeof megabyte);
+    }
+    CHECK(kv_put_many(ns, items, 1100, NULL, &len) == KV_ETOOBIG);
+    free(items);
     CHECK(kv_put_many(ns, &item, 0, &rev, NULL) == KV_OK && rev == kv_rev(h));
     CHECK(kv_put_many(ns, &item, 1, NULL, NULL) == KV_OK && is(ns, "k", "w"));
 

@@ -168,6 +168,21 @@ static void test_foreign(void)
     shell("rmdir ", path, "");
 }
 
+/* What was set aside and cannot go, because somebody put a file there, stays with that file. */
+static void test_aside(void)
+{
+    CHECK(kv_remove_store(NULL) == KV_EINVAL);
+    make();
+    shell("mkdir ", root, "/.kv-deleted-0123456789abcdef");
+    shell("echo precious >", root, "/.kv-deleted-0123456789abcdef/mine");
+    /* A stream that was never committed goes with the store. */
+    shell("touch ", path, "/part.0123456789abcdef");
+    CHECK(kv_remove_store(path) == KV_OK);
+    CHECK(there() == 0 && entries_of(root) == 1);
+    shell("grep -q precious ", root, "/.kv-deleted-0123456789abcdef/mine");
+    shell("rm -r ", root, "/.kv-deleted-0123456789abcdef");
+}
+
 /* Each call of the system fails once: what the result says is so. */
 static void test_failing_calls(void)
 {
@@ -319,6 +334,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/a", root);
     test_removing();
     test_foreign();
+    test_aside();
     test_listing();
     test_failing_calls();
     test_deaths();
