@@ -108,6 +108,9 @@ static void describe(lua_State *L, int i)
     case LUA_TNONE:
         lua_pushliteral(L, "no value");
         break;
+    case LUA_TNIL:
+        lua_pushliteral(L, "nil");
+        break;
     case LUA_TNUMBER:
         lua_pushvalue(L, i);
         lua_tostring(L, -1);

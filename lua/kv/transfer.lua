@@ -26,8 +26,8 @@ local function check(ns, what, method, value)
         value == "" and "an empty string" or "one with a byte 0 in it"))
     end
   elseif not c.able(value, method) then
-    ops.raise(("bad argument '%s': expected a path, a file handle or a function, got a %s")
-      :format(what, type(value)))
+    ops.raise(("bad argument '%s': expected a path, a file handle or a function, got %s")
+      :format(what, value == nil and "no value" or "a " .. type(value)))
   end
 end
 
