@@ -239,6 +239,17 @@ static int opens_readonly(void)
     return e;
 }
 
+static int opens_with_limits(void)
+{
+    int e;
+
+    options.max_size = (uint64_t)1 << 30;
+    options.max_value = 1 << 20;
+    e = opens();
+    options.max_size = options.max_value = 0;
+    return e;
+}
+
 /* In a process of its own, which attaches beside this one. */
 static int exits(int e)
 {
@@ -326,6 +337,7 @@ static const way ways[] = {
     {"replaying readonly", copied, opens_readonly, NULL, 1, 0},
     {"a torn tail", torn, opens, NULL, 0, 0},
     {"attaching alone", closed, opens, NULL, 0, 0},
+    {"new limits", closed, opens_with_limits, NULL, 0, 0},
     {"attaching readonly", closed, opens_readonly, NULL, 1, 0},
     {"attaching", used, attaches, closes, 0, 0},
     {"attaching readonly beside", used, attaches_readonly, closes, 1, 0},

@@ -2235,6 +2235,60 @@ static void changed_meanwhile(void)
     kv_close(h);
 }
 
+/* A child has no part in its parent's store in memory, and may close what it inherited. */
+static void forked_from_memory(void)
+{
+    kv *h = open_quiet(":memory:");
+    kv_ns *ns = space_of(h, "n");
+    kv_record r;
+    int status;
+    pid_t child;
+
+    CHECK(put(ns, "k", "v") == KV_OK);
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        int bad = put(ns, "k", "w") != KV_EBUSY || kv_get(ns, "k", 1, &r) != KV_EBUSY ||
+                  kv_sync(h) != KV_EBUSY;
+
+        kv_ns_close(ns);
+        kv_close(h);
+        check_exit(bad);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(is(ns, "k", "v") && kv_check(h) == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
+/* Readers of one process share what they have open, and a writer among them has his own. */
+static void readers_and_a_writer(const char *path)
+{
+    kv *h = open_quiet(path), *reader[3], *writer;
+    kv_ns *ns = space_of(h, "n");
+    kv_options o;
+    int i;
+
+    CHECK(put(ns, "k", "v") == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+    kv_options_init(&o);
+    o.readonly = 1;
+    o.thread = 0;
+    CHECK(kv_open(path, &o, &reader[0]) == KV_OK && kv_open(path, &o, &reader[1]) == KV_OK);
+    CHECK(reader[0]->s == reader[1]->s);
+    writer = open_quiet(path);
+    CHECK(writer->s != reader[0]->s && kv_open(path, &o, &reader[2]) == KV_OK);
+    CHECK(reader[2]->s == writer->s);
+    for (i = 0; i < 3; i++) {
+        CHECK(kv_namespace(reader[i], "n", 1, NULL, 0, 0, &ns) == KV_OK && is(ns, "k", "v"));
+        kv_ns_close(ns);
+        kv_close(reader[i]);
+    }
+    CHECK(kv_check(writer) == KV_OK);
+    kv_close(writer);
+}
+
 static void done(const char *what)
 {
     if (getenv("VERBOSE"))
@@ -2369,6 +2423,9 @@ int main(void)
     odd_calls(":memory:");
     odd_calls(at("odd"));
     changed_meanwhile();
+    readers_and_a_writer(at("readers"));
+    if (!getenv("KV_VALGRIND"))
+        forked_from_memory();
     done("calls");
     sizes(":memory:");
     sizes(at("sizes"));
