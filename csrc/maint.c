@@ -471,13 +471,20 @@ static uint32_t runs_low(kv_db *s)
     return need;
 }
 
+/* How many files of large values may wait for a sync before there is one for their sake. Where
+ * there is none by interval they would fill the disk, or memory, for nothing. */
+static uint64_t blobs_wait(kv_db *s)
+{
+    return kv_load(&s->wants_sync) ? KV_DEAD_BLOBS / 2 : KV_DEAD_BLOBS / 32;
+}
+
 static int retires(kv_db *s)
 {
     uint64_t oldest = kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]);
 
     return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) > oldest ||
            oldest > kv_load_relaxed(&s->log.w[KV_LOG_FREED]) + recyclable(s) ||
-           kv_blobs_dead(s) > KV_DEAD_BLOBS / 2;
+           kv_blobs_dead(s) > blobs_wait(s);
 }
 
 int kv_maintain(kv_db *s, int64_t timeout, int sync)
@@ -510,7 +517,7 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     e = kv_lock_durable(s, timeout);
     if (e != KV_OK)
         return e == KV_MOVED ? KV_OK : e;
-    if (sync || kv_blobs_dead(s) > KV_DEAD_BLOBS / 2) {
+    if (sync || kv_blobs_dead(s) > blobs_wait(s)) {
         e = kv_log_sync(&s->log);
         kv_store(kv_st(s, KV_ST_SYNCED_AT), (uint64_t)(kv_os_monotonic() / 1000000));
     }
@@ -620,10 +627,12 @@ void kv_after_write(kv *h)
 void kv_after_large(kv *h)
 {
     kv_db *s = h->s;
+    int helped = kv_load_ptr((void *const *)&s->thread) != NULL;
+    int many = kv_blobs_dead(s) > blobs_wait(s);
 
-    if (kv_blobs_short(s, KV_DEAD_BLOBS / 8))
+    if (kv_blobs_short(s, KV_DEAD_BLOBS / 8) || (many && !helped))
         free_passed(h);
-    else if (kv_blobs_short(s, KV_DEAD_BLOBS / 2) && kv_load_ptr((void *const *)&s->thread) != NULL)
+    else if (many)
         kv_thread_wake(s->thread);
 }
 
