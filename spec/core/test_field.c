@@ -281,6 +281,14 @@ static void refusals(void)
     CHECK(kv_put(ns, "text", 4, &text, NULL, NULL, NULL) == KV_OK);
     CHECK(kv_get_field(ns, "text", 4, "a", 1, &v) == KV_ENOTJSON);
     CHECK(field(ns, "text", KV_EDIT_SET, "a", "2", &out) == KV_ENOTJSON);
+
+    /* All members of a name go. */
+    text.type = KV_JSON;
+    text.data = "{\"a\":1,\"b\":2,\"a\":3}";
+    text.len = 19;
+    CHECK(kv_put(ns, "twins", 5, &text, NULL, NULL, NULL) == KV_OK);
+    CHECK(field(ns, "twins", KV_EDIT_REMOVE, "a", NULL, &out) == KV_OK);
+    CHECK(is(ns, "twins", "", "{\"b\":2}"));
     CHECK(kv_check(h) == KV_OK);
     kv_ns_close(ns);
     kv_close(h);

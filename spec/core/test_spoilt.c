@@ -745,6 +745,22 @@ static void log_words(void)
     CHECK(finish() == KV_OK);
 }
 
+/* Who wants to salvage what others use attaches to it like anybody. */
+static void salvage_beside(void)
+{
+    kv_options o = options;
+    kv *apart;
+
+    if (!begin())
+        return;
+    o.salvage = 1;
+    if (CHECK(state_open_apart(path, &o, &h, 1, &apart) == KV_OK)) {
+        CHECK(kv_check(apart) == KV_OK && kv_report(apart)[0] == 0);
+        kv_close(apart);
+    }
+    CHECK(finish() == KV_OK);
+}
+
 /* ---- records that nobody has written ---- */
 
 /* Their checksums are right. */
@@ -842,6 +858,7 @@ int main(void)
     each_spoilt();
     each_odd();
     log_words();
+    salvage_beside();
     state_clear();
     return check_done("test_spoilt");
 }

@@ -2069,6 +2069,8 @@ static void odd_calls(const char *path)
     kv_value v, one = integer(1), half = number(0.5), out;
     kv_write w = {0};
     kv_item item, *items;
+    kv_edit edit = {0};
+    kv_edited edited;
     kv_iter *it = malloc(kv_iter_size());
     uint64_t rev, n;
     size_t len, i;
@@ -2079,6 +2081,9 @@ static void odd_calls(const char *path)
     CHECK(kv_get(ns, NULL, 0, &r) == KV_EINVAL && kv_get_value(ns, NULL, 0, &v) == KV_EINVAL);
     CHECK(kv_peek(ns, NULL, 0, &v) == KV_EINVAL && kv_exists(ns, NULL, 0) == KV_EINVAL);
     CHECK(kv_get_value(ns, "", 0, &v) == KV_EINVAL);
+    edit.op = KV_EDIT_TOGGLE;
+    edit.path = "";
+    CHECK(kv_edit_field(ns, "", 0, &edit, &edited) == KV_EINVAL);
     CHECK(kv_put(ns, NULL, 0, &one, NULL, NULL, NULL) == KV_EINVAL);
     CHECK(kv_get_value(ns, long_text, sizeof long_text, &v) == KV_ETOOBIG);
 
@@ -2167,6 +2172,7 @@ static void odd_calls(const char *path)
         CHECK(kv_delete(other, "k", 1, NULL, NULL, NULL) == KV_EREADONLY);
         CHECK(kv_put_many(other, &item, 1, NULL, NULL) == KV_EREADONLY);
         CHECK(kv_drop(reader, "odd", 3, NULL) == KV_EREADONLY);
+        CHECK(kv_edit_field(other, "k", 1, &edit, &edited) == KV_EREADONLY);
         CHECK(kv_sync(reader) == KV_OK && kv_tick(reader, 10, &n) <= KV_OK);
         kv_ns_close(other);
         /* It serves a reader who may come first. */
@@ -2194,6 +2200,13 @@ static void odd_calls(const char *path)
         if (e < 7)
             CHECK(kv_open(path, &o, &bad) == KV_EINVAL && bad == NULL);
     }
+    /* A new store in memory has nothing to read. */
+    kv_options_init(&o);
+    o.readonly = 1;
+    e = kv_open(":memory:", &o, &bad);
+    CHECK(e <= KV_OK);
+    if (e == KV_OK)
+        kv_close(bad);
 }
 
 /* Between what a call says was there and its lock somebody else writes: it looks again. */
@@ -2267,6 +2280,7 @@ static void readers_and_a_writer(const char *path)
     kv *h = open_quiet(path), *reader[3], *writer;
     kv_ns *ns = space_of(h, "n");
     kv_options o;
+    kv_stats stats;
     int i;
 
     CHECK(put(ns, "k", "v") == KV_OK);
@@ -2277,6 +2291,7 @@ static void readers_and_a_writer(const char *path)
     o.thread = 0;
     CHECK(kv_open(path, &o, &reader[0]) == KV_OK && kv_open(path, &o, &reader[1]) == KV_OK);
     CHECK(reader[0]->s == reader[1]->s);
+    CHECK(kv_get_stats(reader[0], &stats) == KV_OK && stats.keys == 1);
     writer = open_quiet(path);
     CHECK(writer->s != reader[0]->s && kv_open(path, &o, &reader[2]) == KV_OK);
     CHECK(reader[2]->s == writer->s);
