@@ -429,13 +429,16 @@ int kv_log_prepare_cold(kv_log *l, uint32_t size)
     return make_segment(l, size, 0);
 }
 
-/* Whoever makes one meanwhile has noted it, or finds that it is to be noted. Touching another
- * segment that has the place by now does no harm. */
+/* Whoever makes one meanwhile has noted it, or finds that it is to be noted. What is no spare any
+ * more stays as it is: touched again, a segment that was freed would take its space again. */
 void kv_log_warm(kv_log *l)
 {
     uint64_t id = __atomic_exchange_n(&l->cold, 0, __ATOMIC_ACQ_REL), m;
+    uint64_t head = kv_pos_id(kv_load(&l->w[KV_LOG_TAIL]));
 
-    for (; id != 0 && id <= kv_load(&l->w[KV_LOG_SPARES]); id++)
+    if (id == 0)
+        return;
+    for (id = id > head ? id : head + 1; id <= kv_load(&l->w[KV_LOG_SPARES]); id++)
         if ((m = kv_load(slot_of(l, (uint32_t)id))) != 0)
             warm(l, m);
 }
@@ -594,7 +597,10 @@ int kv_log_retire(kv_log *l, uint32_t id, uint32_t keep)
             kv_store(&l->w[KV_LOG_OLDEST], i + 1);
         KV_PAUSE("retire: not the oldest");
         kv_fence_release(); /* who reads a zero from here on finds that stored */
-        if (m != 0 && !pinned(l, i)) {
+        if (m != 0) {
+            /* Unlinked, it would keep its space for as long as anybody has it mapped. */
+            if (pinned(l, i))
+                break;
             /* Zero first what readers re-check, then give the space back in bites that do not hold
              * the file system up. */
             for (off = 0; off < size_of(m); off += bite) {

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define STORE 0x1234567890abcdefull
 #define MOST  4000
@@ -335,6 +336,52 @@ static int all_zero(const char *p, size_t n)
     while (n > 0 && p[n - 1] == 0)
         n--;
     return n == 0;
+}
+
+/* Pages of a retired segment that were not given back; -1: it is not mapped here any more. */
+static int kept(world *w, uint32_t id)
+{
+    int fd = file_of(w, id, KV_FILE_READ), n = -1;
+    struct stat st;
+
+    if (fd >= 0 && fstat(fd, &st) == 0)
+        n = (int)(st.st_blocks * 512 / KV_PAGE);
+    if (fd >= 0)
+        kv_file_close(fd);
+    return n;
+}
+
+/* Who has a segment pinned reads on; it is freed when he is gone, and what follows it too. */
+static void pinned(void)
+{
+    world *w = calloc(1, sizeof *w);
+    int fd, i;
+    kv_scratch s = {0};
+    kv_rec r;
+
+    world_open(w);
+    while (kv_pos_id(w->words[KV_LOG_TAIL]) < 9)
+        CHECK(append(w, 1, 100, 3000));
+    CHECK(kv_log_sync(&w->log) == KV_OK);
+    CHECK(kv_file_open(w->dir, "lock", KV_FILE_MAKE, &w->log.pins) == KV_OK);
+    CHECK(kv_file_open(w->dir, "lock", KV_FILE_WRITE, &fd) == KV_OK);
+    CHECK(kv_file_lock(fd, KV_PINS + 6, 1, KV_RANGE_SHARED) == KV_OK);
+    for (i = 0; kv_pos_id(w->rec[i].pos) < 6; i++)
+        continue;
+    CHECK(kv_log_retire(&w->log, 8, 0) == KV_OK);
+    CHECK(w->words[KV_LOG_OLDEST] == 8 && w->words[KV_LOG_FREED] == 6);
+    CHECK(file_of(w, 5, KV_FILE_READ) < 0 && kept(w, 6) > 0 && kept(w, 7) > 0);
+    CHECK(kv_log_fetch(&w->log, kv_pos_addr(w->rec[i].pos), &s, &r) == KV_OK && is(&r, &w->rec[i]));
+    CHECK(!kv_log_recycle(&w->log, KV_SEG_MIN));
+    kv_file_close(fd);
+    CHECK(kv_log_retire(&w->log, 8, 0) == KV_OK && w->words[KV_LOG_FREED] == 8);
+    CHECK(kept(w, 6) < 0 && kept(w, 7) < 0);
+    CHECK(kv_log_fetch(&w->log, kv_pos_addr(w->rec[i].pos), &s, &r) == KV_LOG_GONE);
+    kv_file_close(w->log.pins);
+    w->log.pins = -1;
+    free(s.p);
+    world_close(w);
+    free(w);
 }
 
 /* Retired segments become spares, under a reader who has them mapped; and after a power cut their
@@ -753,6 +800,7 @@ int main(void)
         noise[i] = (char)roll(256);
     names();
     appending();
+    pinned();
     recycling();
     torn_tails();
     damage();
