@@ -9,7 +9,9 @@
 #ifndef KV_CHECK_H
 #define KV_CHECK_H
 
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static int check_count;
@@ -30,6 +32,49 @@ static inline int check_that(int held, const char *what, const char *file, int l
 
 /* Of a coverage build. */
 void __gcov_dump(void) __attribute__((weak));
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CHECK_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CHECK_ASAN
+#endif
+#endif
+
+/* Threads of this process but for the caller that do not sleep. */
+static inline int check_awake(void)
+{
+    DIR *d = opendir("/proc/self/task");
+    struct dirent *one;
+    char path[300], state;
+    int awake = 0;
+    FILE *f;
+
+    while (d && (one = readdir(d)) != NULL) {
+        snprintf(path, sizeof path, "/proc/self/task/%s/stat", one->d_name);
+        f = one->d_name[0] == '.' || atol(one->d_name) == gettid() ? NULL : fopen(path, "r");
+        if (f && fscanf(f, "%*d (%*[^)]) %c", &state) == 1)
+            awake += state != 'S';
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+    return awake;
+}
+
+/* fork(). ASan's allocator keeps the locks that another thread, a store's helper, holds at that
+ * moment, and the child would wait for them for ever: so it is done while the others sleep. */
+static inline pid_t check_fork(void)
+{
+#ifdef CHECK_ASAN
+    int tries;
+
+    for (tries = 0; tries < 2000 && check_awake() > 0; tries++)
+        usleep(500);
+#endif
+    return fork();
+}
 
 /* How a forked child of a test leaves: nothing that was set up before the fork happens twice. */
 static inline void check_exit(int status)

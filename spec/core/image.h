@@ -184,7 +184,7 @@ static inline int image_jump(int64_t n, void (*body)(void *arg), void *arg)
 static inline int image_fork(int64_t n, void (*body)(void *arg), void *arg)
 {
     int status = 0;
-    pid_t child = fork();
+    pid_t child = check_fork();
 
     if (child == 0) {
         kv_test_die = NULL;

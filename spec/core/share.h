@@ -141,7 +141,7 @@ static inline pid_t begin(void (*body)(void *), void *arg)
     pid_t child;
 
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         alarm(240);
         check_failures = 0;

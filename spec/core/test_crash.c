@@ -518,7 +518,7 @@ static void die_with(kv_lock *lock)
 static int lives_forked(int64_t n, int (*body)(const op *o), const op *o)
 {
     int status = 0;
-    pid_t child = fork();
+    pid_t child = check_fork();
 
     if (child == 0) {
         int64_t began = kv_test_stores;
@@ -1219,7 +1219,7 @@ static int free_meanwhile(const char *call, const char *what)
     if (!armed || strcmp(call, "open") != 0 || strstr(what, "/log.") == NULL)
         return 0;
     armed = 0;
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         kv_test_syscall = NULL;
         kv_guard_adopt(&h->s->guard);

@@ -542,7 +542,7 @@ static void run(const char *kind, int (*one)(long n))
     now_at->opened = now_at->earlier = now_at->corrupt = now_at->told = now_at->bad = 0;
     now_at->slowest = 0;
     while (more) {
-        pid_t child = fork();
+        pid_t child = check_fork();
 
         if (child == 0) {
             long n;

@@ -337,7 +337,7 @@ static void together(const char *path, long edits, int killed)
     kv_ns_close(ns);
     kv_close(h);
     for (i = 0; i < EDITORS; i++) {
-        child[i] = fork();
+        child[i] = check_fork();
         if (child[i] < 0)
             exit(1);
         if (child[i] == 0)

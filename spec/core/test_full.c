@@ -285,7 +285,7 @@ static int one_round(const scene *s, int number)
     pid_t child;
 
     snprintf(dir, sizeof dir, "%s", at("disk"));
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         check_failures = check_count = 0;
         if (!disk_begin() || !mounted(dir, s))

@@ -385,7 +385,7 @@ static int round_of_it(int round, uint64_t seed, uint64_t *n, model *m)
     o.sync = round % 3 == 0 ? KV_SYNC_ALWAYS : round % 3 == 1 ? KV_SYNC_INTERVAL : KV_SYNC_NONE;
     o.interval = 5;
     o.thread = round % 4 != 3;
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         image_seed = mix(seed ^ *n) | 1; /* not what its parent and the next child will draw */
         writer(seed, *n, &o);

@@ -789,7 +789,7 @@ static void start(int p)
     uint64_t chance = roll(UINT64_MAX);
 
     fflush(NULL);
-    pids[p] = fork();
+    pids[p] = check_fork();
     if (pids[p] == 0)
         work(p, chance);
     CHECK(pids[p] > 0);

@@ -88,7 +88,7 @@ static void in_namespace(void *arg)
 
     if (unshare(CLONE_NEWPID) != 0)
         _exit(9);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         CHECK(getpid() == 1);
         i->body((void *)(uintptr_t)i->path);
@@ -185,7 +185,7 @@ static void leaves_a_child(void *arg)
     pid_t child;
 
     CHECK(put(ns, "k", "of the dead") == KV_OK);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         alarm(60);
         set_flag(1, 1);
@@ -242,7 +242,7 @@ static void forked_in_a_check(void)
     memset(large, 'x', sizeof large - 1);
     CHECK(put(ns, "large", large) == KV_OK);
     CHECK(kv_shadow_open(h->s, shadow, &tail) == KV_OK);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         alarm(60);
         set_flag(1, 1);

@@ -432,7 +432,7 @@ static void begin(int w)
     set(&all->worker[w].ready, 0);
     child[w].dying = 0;
     child[w].stopped = 0;
-    child[w].pid = fork();
+    child[w].pid = check_fork();
     if (child[w].pid == 0) {
         (void)!nice(1); /* the killer comes first */
         worker(w, chance);

@@ -264,7 +264,7 @@ static int elsewhere(int (*run)(void))
     pid_t child;
 
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0)
         exits(run());
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
@@ -304,7 +304,7 @@ static void replaced(void)
 
     spoilt();
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0)
         exits(opens());
     CHECK(waitpid(child, &status, 0) == child && status == 0);

@@ -559,7 +559,7 @@ static int transaction_dies(int real)
     for (n = 1; ok; n++) {
         if (real) {
             int status = 0;
-            pid_t child = fork();
+            pid_t child = check_fork();
 
             if (child == 0) {
                 kv_test_die_at = n;

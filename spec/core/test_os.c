@@ -48,7 +48,7 @@ static int in_child(int (*f)(void *), void *arg)
 {
     int status = -1;
     fflush(NULL);
-    pid_t pid = fork();
+    pid_t pid = check_fork();
     if (pid == 0) {
         int before = check_failures;
         int r = f(arg);
@@ -984,7 +984,7 @@ static int find_busy(void *arg)
 /* Waits for the lock while its holder dies. */
 static void death_of_holder_wakes(kv_lock *l)
 {
-    pid_t pid = fork();
+    pid_t pid = check_fork();
     if (pid == 0) {
         if (kv_lock_take(l, 1000) != KV_OK)
             _exit(1);
@@ -1045,7 +1045,7 @@ static void locks(void)
     kv_lock_release(l);
     death_of_holder_wakes(l);
 
-    pid_t pid = fork();
+    pid_t pid = check_fork();
     if (pid == 0)
         _exit(count_up(c));
     CHECK(count_up(c) == 0);

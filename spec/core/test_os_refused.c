@@ -828,7 +828,7 @@ static void forks(void)
     kv_process_lock();
     kv_process_unlock();
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         kv_process_lock();
         kv_process_unlock();

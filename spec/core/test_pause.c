@@ -1364,7 +1364,7 @@ static void spawn(int i)
     memset(s, 0, sizeof *s);
     s->state = IDLE;
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0)
         subject_main(i, chance);
     CHECK(child > 0);

@@ -489,7 +489,7 @@ static void processes(void)
     stores = kv_test_stores;
     restore_words(before);
     for (n = 1; n < stores; n++) {
-        pid_t child = fork();
+        pid_t child = check_fork();
 
         if (child == 0) {
             kv_test_die_at = n;

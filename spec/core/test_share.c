@@ -237,7 +237,7 @@ static void forking(void)
     for (round = 0; round < 20; round++) {
         CHECK(put(ns, "k", "parent") == KV_OK);
         fflush(NULL);
-        child = fork();
+        child = check_fork();
         if (child == 0) {
             kv *mine;
             kv_ns *space_of_mine;

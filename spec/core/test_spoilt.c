@@ -297,7 +297,7 @@ static void die_with_the_lock(void)
     pid_t child;
 
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         (void)kv_lock_take(&h->s->locks->writer, 1000);
         check_exit(0);

@@ -1531,7 +1531,7 @@ static void reading_only(void)
     CHECK(files_of(path, "", &i) == bytes_before && i == files);
 
     /* Without permission to write, as somebody else. */
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         check_failures = 0;
         if (chmod(model_root, 0755) != 0 || chmod(path, 0555) != 0)
@@ -1798,7 +1798,7 @@ static void processes(void)
         memory = open_at(":memory:", &o);
         mine = space_of(memory, "m");
         CHECK(put(mine, "k", "parent") == KV_OK);
-        child = fork();
+        child = check_fork();
         if (child == 0) {
             kv_value v = text("child");
             kv_record r;
@@ -1837,7 +1837,7 @@ static void processes(void)
         kv_close(memory);
         kv_ns_close(ns);
         kv_close(h);
-        child = fork();
+        child = check_fork();
         if (child == 0) {
             check_failures = 0;
             h = open_at(path, &o);
@@ -1865,7 +1865,7 @@ static void close_all(int *first, int *last)
 
 static void a_daemon(const char *path, kv *h, kv_ns *ns)
 {
-    int first, last = 0, fd, forked = fork();
+    int first, last = 0, fd, forked = check_fork();
     kv *again = NULL;
     kv_ns *none;
     kv_record r;
@@ -1908,7 +1908,7 @@ static void closed_descriptors(void)
     kv_ns *ns;
 
     snprintf(path, sizeof path, "%s", at("daemon"));
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         check_failures = 0;
         h = open_at(path, NULL);
@@ -2259,7 +2259,7 @@ static void forked_from_memory(void)
 
     CHECK(put(ns, "k", "v") == KV_OK);
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0) {
         int bad = put(ns, "k", "w") != KV_EBUSY || kv_get(ns, "k", 1, &r) != KV_EBUSY ||
                   kv_sync(h) != KV_EBUSY;

@@ -221,7 +221,7 @@ static void test_deaths(void)
     for (n = 1;; n++) {
         pid_t child;
         make();
-        child = fork();
+        child = check_fork();
         if (child == 0) {
             fail_at = n;
             calls = 0;
@@ -247,7 +247,7 @@ static void test_at_once(void)
     int status;
 
     for (int c = 0; c < CHILDREN; c++) {
-        child[c] = fork();
+        child[c] = check_fork();
         if (child[c] != 0)
             continue;
         for (int i = 0; i < ROUNDS; i++) {

@@ -504,7 +504,7 @@ static void test_read_faults(void)
  * store to shared memory. 1: it lived. */
 static int child(long at_call, int64_t at_store, int always)
 {
-    pid_t pid = fork();
+    pid_t pid = check_fork();
     int status = 0;
 
     if (pid == 0) {
@@ -581,7 +581,7 @@ static void test_fork(void)
     CHECK(kv_reader_open(ns, "r", 1, NULL, &r) == KV_OK);
     CHECK(kv_writer_open(ns, "k", 1, KV_STRING, NULL, &w) == KV_OK);
     CHECK(kv_writer_write(w, bytes, LARGE) == KV_OK);
-    pid = fork();
+    pid = check_fork();
     if (pid == 0) {
         ok = kv_writer_write(w, "x", 1) == KV_EBUSY && kv_writer_commit(w, NULL) == KV_EBUSY &&
              kv_reader_read(r, &c, 1, 0, &got) == KV_OK && c == bytes[0];

@@ -217,7 +217,7 @@ static void forked(void)
     int status = -1;
     CHECK(kv_thread_start(answer, &w, &t) == KV_OK);
     kv_os_sleep(10);
-    pid_t pid = fork();
+    pid_t pid = check_fork();
     if (pid == 0) {
         alarm(30);
         kv_thread_forget(t);

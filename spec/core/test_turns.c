@@ -189,7 +189,7 @@ static pid_t start(int me)
     pid_t child;
 
     fflush(NULL);
-    child = fork();
+    child = check_fork();
     if (child == 0)
         player(me);
     CHECK(child > 0);
