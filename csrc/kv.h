@@ -173,7 +173,8 @@ KV_API int kv_get_stats(kv *h, kv_stats *out);
  * says what. */
 KV_API int kv_check(kv *h);
 
-/* Writes a store of the records as of the call to directory `dir` (must not exist or be empty). */
+/* Writes a store of the records as of the call to directory `dir` (must not exist or be empty).
+ * While this or kv_check reads, the space of what others overwrite is not used again. */
 KV_API int kv_backup(kv *h, const char *dir, uint64_t *records);
 
 /* Who is told, now and then and without any lock held, how far kv_check or kv_backup of this handle
