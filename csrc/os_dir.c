@@ -490,7 +490,7 @@ int kv_dir_list(kv_dir *d, int (*each)(void *arg, const char *name), void *arg)
     KV_RETRY(e, kv_seam("getdents", d->path),
              (fd = open_at(d->fd, ".", O_RDONLY | O_DIRECTORY, 0)) < 0);
     if (e == 0)
-        KV_CALL(e, kv_seam("getdents", d->path), !(stream = fdopendir(fd)));
+        KV_CALL(e, kv_seam("fdopendir", d->path), !(stream = fdopendir(fd)));
     if (e != 0) {
         kv_file_close(fd);
         return kv_fail_errno(e, "list", d->path);
