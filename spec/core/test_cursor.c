@@ -3,6 +3,7 @@
  * test_cursor.c - the MAC of cursors against SipHash as its authors describe it. What cursors do is
  * in test_store.c.
  */
+#define _GNU_SOURCE
 #include "check.h"
 #include "store.h"
 

@@ -6,6 +6,7 @@
  * The model is a tree that a parser of its own builds, recursive and naive. After each edit it says
  * what the document must mean, and which bytes nothing may have touched.
  */
+#define _GNU_SOURCE
 #include "../../csrc/json_edit.h"
 #include "check.h"
 

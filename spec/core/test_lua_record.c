@@ -6,6 +6,7 @@
  * Texts are mutated by chance and cut everywhere. What is said of a beginning must hold for the
  * whole: only MORE may become something else when more comes. SEED=n repeats a run.
  */
+#define _GNU_SOURCE
 #include "check.h"
 #include "image.h"
 #include "lua_record.c" /* of the binding, but it knows nothing of Lua */

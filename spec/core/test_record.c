@@ -3,6 +3,7 @@
  * test_record.c - coding of log records: what goes in comes out, at every limit; a record with any
  * byte changed, cut short, moved, or of another segment is refused; forged ones stay in bounds.
  */
+#define _GNU_SOURCE
 #include "check.h"
 #include "crc32c.h"
 #include "record.h"
