@@ -6,6 +6,7 @@
  * address knows the key. Keys hash in one of three ways: as in a store, into a handful of hashes
  * (long chains, all tags alike), or into few buckets with all tags. SEED=n repeats a run.
  */
+#define _GNU_SOURCE
 #include "hash.h"
 #include "image.h"
 

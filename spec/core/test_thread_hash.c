@@ -7,6 +7,7 @@
  * filled and emptied in waves, so that chains grow long and are cut again. SEED=n repeats the
  * writer's side of a run.
  */
+#define _GNU_SOURCE
 #include "hash.h"
 #include "image.h"
 

@@ -6,6 +6,7 @@
  * it may be late: not at all, but for deadlines beyond a multiple of 2^36 ms. Time jumps by 1 ms to
  * 10 years, sometimes back. SEED=n repeats a run.
  */
+#define _GNU_SOURCE
 #include "wheel.h"
 #include "image.h"
 
