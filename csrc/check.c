@@ -321,6 +321,11 @@ static int hold_moment(kv *h, kv_db *shadow, uint64_t *tail)
     return e;
 }
 
+static int64_t latest(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* The log is held and replayed, and compared with a copy of the index: writers and syncs wait for
  * that copy and for nothing else. */
 int kv_check(kv *h)
@@ -360,10 +365,8 @@ int kv_check(kv *h)
         dir = copy->region.dir;
         copy->region.dir = s->dir; /* in messages */
         /* The clock has been here, whatever it says now; a step back is noted by the next write. */
-        a.now = kv_store_now(s);
-        if (a.now < (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)))
-            a.now = (int64_t)kv_load(kv_st(s, KV_ST_CLOCK));
-        a.now += (int64_t)*kv_st(s, KV_ST_BACK);
+        a.now = latest(kv_store_now(s), (int64_t)kv_load(kv_st(s, KV_ST_CLOCK)));
+        a.now = latest(a.now, (int64_t)kv_load(kv_st(s, KV_ST_PEAK)));
         if (e == KV_OK)
             e = audit_all(shadow, tail, &a);
         if (copy->region.head != NULL) {

@@ -21,6 +21,19 @@ int64_t kv_store_now(kv_db *s)
     return wall < last && last - wall < HOLD ? last : wall;
 }
 
+void kv_set_clock(kv_db *s, int64_t now)
+{
+    int64_t last = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
+
+    if (now < last) {
+        if ((uint64_t)(last - now) > kv_load_relaxed(kv_st(s, KV_ST_BACK)))
+            kv_store(kv_st(s, KV_ST_BACK), (uint64_t)(last - now));
+        if (last > (int64_t)kv_load_relaxed(kv_st(s, KV_ST_PEAK)))
+            kv_store(kv_st(s, KV_ST_PEAK), (uint64_t)last);
+    }
+    kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
+}
+
 int64_t kv_now(kv *h)
 {
     return kv_store_now(h->s);

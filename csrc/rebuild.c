@@ -320,13 +320,10 @@ static void set_clock(kv_db *s)
 {
     int64_t now = kv_store_now(s), last = (int64_t)kv_load(kv_st(s, KV_ST_CLOCK));
 
-    if (now < last) {
+    if (now < last)
         snprintf(s->report, sizeof s->report, "the clock went back by %llu ms",
                  (unsigned long long)(last - now));
-        if ((uint64_t)(last - now) > kv_load(kv_st(s, KV_ST_BACK)))
-            kv_store(kv_st(s, KV_ST_BACK), (uint64_t)(last - now));
-    }
-    kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
+    kv_set_clock(s, now);
 }
 
 static void report(kv_db *s, const kv_walk *w, const kv_tail *t, int damaged)

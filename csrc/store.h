@@ -41,6 +41,7 @@ enum {
     KV_ST_USERS,      /* processes that attached and have not left; the dead stay counted */
     KV_ST_LOST,       /* 1: there are blob files that nobody will unlink */
     KV_ST_SYNCED_REV, /* the last revision by when a writer's sync began; for kv_sync_to */
+    KV_ST_PEAK,       /* ms: where the clock was before a backward step, at its furthest */
     KV_ST_WORDS
 };
 KV_STATIC_ASSERT(KV_ST_WORDS <= KV_STORE_WORDS && KV_LOG_END <= KV_LOG_WORDS, words);
@@ -384,6 +385,8 @@ uint32_t kv_blob_limit(kv_db *s);   /* values above this go to a blob file */
 int kv_check_key(const char *key, size_t len); /* KV_EINVAL, KV_ETOOBIG */
 /* The clock that expiry goes by. */
 int64_t kv_store_now(kv_db *s);
+/* Moves the running clock; a backward step is noted. With the writer lock. */
+void kv_set_clock(kv_db *s, int64_t now);
 /* Copies the current record of (ns, key) into scratch. KV_OK, KV_ENOTFOUND, ...; *addr may be NULL.
  */
 int kv_read(kv_db *s, uint32_t ns, uint64_t hash, const char *key, uint32_t len,

@@ -65,13 +65,10 @@ int kv_write_enter(kv *h)
  * notes large ones. */
 int64_t kv_write_clock(kv_db *s)
 {
-    int64_t now = kv_store_now(s), last = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
+    int64_t now = kv_store_now(s);
 
-    if (now == last)
-        return now;
-    if (now < last && (uint64_t)(last - now) > kv_load_relaxed(kv_st(s, KV_ST_BACK)))
-        kv_store(kv_st(s, KV_ST_BACK), (uint64_t)(last - now));
-    kv_store(kv_st(s, KV_ST_CLOCK), (uint64_t)now);
+    if (now != (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK)))
+        kv_set_clock(s, now);
     return now;
 }
 

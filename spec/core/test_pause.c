@@ -1562,8 +1562,10 @@ static void one_pair(handle *a, int p, int q)
         hindered++;
         return;
     }
-    if (!CHECK(run_to(0, p, 4000)))
+    if (!CHECK(run_to(0, p, 4000))) {
+        fprintf(stderr, "  never at: %s\n", points[p].name);
         return;
+    }
     op_rev(a);
     if (run_to(1, q, 200)) {
         pairs++;

@@ -1986,7 +1986,34 @@ static void clock_back(const char *path)
     clock_is(T0);
 }
 
-/* Once each for all kinds of store. */
+/* What is over stays in the log for a while, however often the clock goes back after that. */
+static void clock_back_again(const char *path)
+{
+    kv *h;
+    kv_ns *ns;
+    kv_value v = text("x");
+    kv_write w = {0};
+    int i;
+
+    clock_is(T0);
+    h = open_quiet(path);
+    ns = space_of(h, "t");
+    w.flags = KV_TTL;
+    w.ttl = 1000;
+    CHECK(kv_put(ns, "e", 1, &v, &w, NULL, NULL) == KV_OK);
+    clock_is(T0 + 5000);
+    tick_all(h);
+    CHECK(stats_of(h).keys == 0);
+    for (i = 0; i < 3; i++) {
+        clock_is(wall - 70000);
+        CHECK(put(ns, "p", "q") == KV_OK && kv_now(h) == wall && sound(h));
+    }
+    CHECK(stats_of(h).clock_back == 70000);
+    kv_ns_close(ns);
+    kv_close(h);
+    clock_is(T0);
+}
+
 /* What was over is not there again when the store is opened with a clock that went far back, and an
  * index has to be built. */
 static void clock_back_at_opening(void)
@@ -2470,6 +2497,8 @@ int main(void)
     dropping(at("drop"));
     clock_back(":memory:");
     clock_back(at("time"));
+    clock_back_again(":memory:");
+    clock_back_again(at("time again"));
     clock_back_at_opening();
     same_tag();
     done("expiry");
