@@ -241,7 +241,7 @@ static void order_of_others(void)
     for (i = 0; i < head()->used[KV_NODES]; i++) {
         unsigned char *p = (unsigned char *)node(KV_NODES, (uint32_t)i);
 
-        for (b = 32; b < 1000; b++)
+        for (b = 32; b < (int)(node(KV_NODES, (uint32_t)i)[2] >> 32 & 0xffff); b++)
             if (p[b] == 'k')
                 p[b] = 'a';
     }
