@@ -1582,26 +1582,41 @@ static void one_pair(handle *a, int p, int q)
         fprintf(stderr, "  at: %s, and: %s\n", points[p].name, points[q].name);
 }
 
-static void pairs_of(int p, int every)
+/* A store that has grown grows seldom: so many points, and then a new one. */
+#define POINTS_A_STORE 8
+
+static int pairs_from(int p, int from, int every)
 {
-    int before = check_failures, q;
+    int before = check_failures, i, n = 0, chosen[POINTS_A_STORE];
     handle a;
 
-    if (points[p].before)
-        return;
+    for (i = from; i < POINTS && i < from + POINTS_A_STORE; i++)
+        if (points[i].before == NULL && roll((uint64_t)every) == 0)
+            chosen[n++] = i;
+    if (n == 0)
+        return 1;
     make_store(&a);
-    for (q = 0; q < 2; q++) {
-        spawn(q);
-        if (!await_subject(q))
-            return;
+    for (i = 0; i < 2; i++) {
+        spawn(i);
+        if (!await_subject(i))
+            return 0;
     }
-    for (q = 0; q < POINTS && check_failures == before; q++)
-        if (points[q].before == NULL && roll((uint64_t)every) == 0)
-            one_pair(&a, p, q);
-    for (q = 0; q < 2; q++)
-        end_subject(q, check_failures != before);
+    for (i = 0; i < n && check_failures == before; i++)
+        one_pair(&a, p, chosen[i]);
+    for (i = 0; i < 2; i++)
+        end_subject(i, check_failures != before);
     detach(&a);
     remove_tree(path);
+    return check_failures == before;
+}
+
+static void pairs_of(int p, int every)
+{
+    int q;
+
+    for (q = 0; points[p].before == NULL && q < POINTS; q += POINTS_A_STORE)
+        if (!pairs_from(p, q, every))
+            return;
 }
 
 int main(void)
