@@ -665,7 +665,7 @@ static void names_in_memory(void)
     CHECK(!kv_dir_forked(d));
     refuse("realloc", ENOMEM, 0, 1);
     for (n = 0; n < 16 && refusal.made == 0; n++) {
-        char name[16];
+        char name[24];
 
         snprintf(name, sizeof name, "more %d", n);
         if (kv_file_open(d, name, KV_FILE_CREATE, &fd) == KV_OK)
@@ -673,7 +673,7 @@ static void names_in_memory(void)
     }
     CHECK(refused() == 1 && n == 16);
     for (n = 0; n < 16; n++) {
-        char name[16];
+        char name[24];
 
         snprintf(name, sizeof name, "more %d", n);
         CHECK(kv_file_unlink(d, name) == KV_OK);
