@@ -289,8 +289,8 @@ typedef struct kv_incr_opts {
 } kv_incr_opts;
 
 /* Adds `by` to a number, also one that was put as a document (or to a string that is one JSON
- * number, which stays a string). Integer + integer stays integer, overflow is KV_ERANGE. *out: the new number. o NULL: defaults. rev may be
- * NULL. */
+ * number, which stays a string). Integer + integer stays integer, overflow is KV_ERANGE. *out: the
+ * new number. o NULL: defaults. rev may be NULL. */
 KV_API int kv_incr(kv_ns *ns, const char *key, size_t len, const kv_value *by,
                    const kv_incr_opts *o, kv_value *out, uint64_t *rev);
 
