@@ -5,8 +5,8 @@
 -- spec/core/uncovered.txt, and when one that has a reason is taken or gone. LIST=1 prints all such
 -- branches in the form of that file instead, those without a reason with "?".
 --
--- A branch is told by its file, its function and the text of its line, so that edits elsewhere do
--- not matter. One of an inline function counts once, whichever of its copies takes it. What exists
+-- A branch is told by its file, its function ("inline" in a header) and the text of its line, so that
+-- edits elsewhere do not matter. One of an inline function counts once, whichever of its copies takes it. What exists
 -- in test builds only (assertions, the seam, errors built in on purpose) does not count.
 
 local LEAST = 95
@@ -60,7 +60,9 @@ local function read(path, lines)
       end
       n = tonumber(n)
       local all = lines[name]
-      all[n] = all[n] or { text = source:match("^%s*(.-)%s*$"), fn = fn, copies = {} }
+      -- gcov shows the code of a header once for each function that has it inlined, in any order.
+      all[n] = all[n] or { text = source:match("^%s*(.-)%s*$"),
+        fn = name:find("%.h$") and "inline" or fn, copies = {} }
       copy = nil
       if depth == 0 and not for_tests(source) then
         copy = {}
