@@ -6,9 +6,9 @@
 -- branches in the form of that file instead, those without a reason with "?".
 --
 -- A branch is told by its file, its function ("inline" in a header) and the text of its line, so
--- that edits elsewhere do not matter. One of an inline function counts once, whichever of its copies
--- takes it. What exists in test builds only (assertions, the seam, errors built in on purpose) does
--- not count.
+-- that edits elsewhere do not matter. One of an inline function counts once, whichever of its
+-- copies takes it. What exists in test builds only (assertions, the seam, errors built in on
+-- purpose) does not count.
 
 local LEAST = 95
 local LISTED = "spec/core/uncovered.txt"
