@@ -982,6 +982,17 @@ static int last_is_noted(kv_log *l)
                      : kv_log_next(l, &end, tail, &at, &r) == 1 && at == last && end == tail;
 }
 
+/* What the dead one had begun behind the tail is zero again, or would be found as a record. */
+static int none_is_behind(kv_log *l)
+{
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]);
+    const char *bytes;
+    uint32_t size = kv_log_mapped(l, kv_pos_id(tail), &bytes), off = kv_pos_off(tail);
+
+    return size != 0 && (off == size || (bytes[off] == 0 && memcmp(bytes + off, bytes + off + 1,
+                                                                   size - off - 1) == 0));
+}
+
 /* Dies at store n of the operation, then, if m is not 0, at store m of the recovery; 2 when there
  * were not so many stores, 1 when all held, 0 when not. */
 static int die_and_mend(trial *t, int64_t n, int64_t m)
@@ -1019,7 +1030,7 @@ static int die_and_mend(trial *t, int64_t n, int64_t m)
             good = reopen(t, NULL);
     }
     good = good && somebody_mends(t, dice, forked);
-    good = good && CHECK(last_is_noted(&h->s->log));
+    good = good && CHECK(last_is_noted(&h->s->log)) && CHECK(none_is_behind(&h->s->log));
     if (good && walking)
         good = walk_end(&w, t);
     if (walking)
