@@ -122,21 +122,15 @@ static int64_t pending(kv_db *s, const kv_found *f)
 
 int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f)
 {
-    int step;
+    int step = kv_hash_locate(&s->region, hash, addr, &f->scan);
 
     f->hash = hash;
     f->addr = addr;
-    f->there = 0;
     f->near = 0;
-    kv_hash_start(&s->region, hash, &f->scan);
-    while ((step = kv_hash_next(&s->region, &f->scan)) == KV_HASH_CANDIDATE)
-        if ((f->scan.slot & KV_ADDR_MASK) == addr) {
-            f->there = 1;
-            return KV_OK;
-        }
-    if (step != KV_HASH_END)
-        return kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
-    return KV_OK;
+    f->there = step == KV_HASH_CANDIDATE;
+    return step == KV_HASH_CANDIDATE || step == KV_HASH_END
+               ? KV_OK
+               : kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
 }
 
 /* A timer stays when its key is put again, so an overwrite arms one only when none is pending that

@@ -23,14 +23,18 @@
 #define LOOKS_A_WRITE  64
 #define STEPS_A_LOCK   32
 
+/* Segments that are there and hold nothing anybody needs: spares, what was retired last, and what
+ * waits for a sync. */
+#define OTHERS 9
+
 /* All files together are to stay within 2.2 times the data where that is possible; cleaning a log
  * that is fuller than 80 % costs more than it gives, and a small store is not worth the work. */
 uint64_t kv_log_goal(kv_db *s)
 {
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE)),
              data = kv_load_relaxed(kv_st(s, KV_ST_DATA));
-    uint64_t seg = kv_segment_size(s), other = kv_region_bytes(&s->region) + 5 * seg,
-             goal = data * 2;
+    uint64_t other = kv_region_bytes(&s->region) + OTHERS * (uint64_t)kv_segment_size(s),
+             goal = data * 2 + data / 6;
 
     goal = goal > other ? goal - other : 0;
     if (goal < live + live / 4)
@@ -314,7 +318,7 @@ typedef struct group {
 /* Reads up to GROUP records before `end`. 1: did; 0: there is none; negative: damage. */
 static int read_group(kv_db *s, group *g, uint64_t pos, uint64_t end)
 {
-    int e = 1;
+    int i, e = 1;
 
     for (g->n = 0; g->n < GROUP; g->n++) {
         kv_rec *r = &g->rec[g->n];
@@ -326,6 +330,8 @@ static int read_group(kv_db *s, group *g, uint64_t pos, uint64_t end)
         g->hash[g->n] = kv_index_hash(s, kv_rec_index_ns(r), r->key, r->key_len);
         kv_hash_prefetch(&s->region, g->hash[g->n]);
     }
+    for (i = 0; i < g->n; i++)
+        kv_hash_prefetch_chain(&s->region, g->hash[i]);
     return g->n > 0 ? 1 : e;
 }
 
@@ -451,9 +457,9 @@ static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
 
 /* ---- ahead of the writers --------------------------------------------------------------- */
 
-/* The helper thread keeps the log a thirty-second below the goal, and cleans as much more when it
+/* The helper thread keeps the log a sixty-fourth below the goal, and cleans as much more when it
  * is at it: then writers need not. */
-#define AHEAD 32
+#define AHEAD 64
 
 int kv_clean_due(kv_db *s)
 {

@@ -107,6 +107,16 @@ void kv_hash_prefetch(kv_region *r, uint64_t hash)
         kv_prefetch(n.w);
 }
 
+void kv_hash_prefetch_chain(kv_region *r, uint64_t hash)
+{
+    const uint64_t *w = kv_hash_bucket(r, hash);
+    uint32_t next = w ? low(kv_load(&w[CONTROL])) : 0;
+    node n;
+
+    if (next && overflow_node(r, next - 1, &n))
+        kv_prefetch(n.w);
+}
+
 static void start_at(kv_hash_scan *c, uint64_t hash, uint64_t count, uint32_t home, uint64_t *w)
 {
     c->hash = hash;
@@ -192,6 +202,32 @@ int kv_hash_next(kv_region *r, kv_hash_scan *c)
     if (kv_likely(c->bucket) && scan_bucket(c, (1u << (c->index + 1)) - 1))
         return KV_HASH_CANDIDATE;
     return next_bucket(r, c);
+}
+
+/* Nearly all are in their home bucket, or are in none and that has no overflow. */
+int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c)
+{
+    uint64_t slot = kv_hash_tag(hash) | addr;
+    int step;
+
+    kv_hash_start(r, hash, c);
+    if (kv_likely(c->bucket)) {
+        const uint64_t *w = c->bucket;
+#define SAME(i) ((unsigned)(w[i] == slot) << (i))
+        unsigned m = SAME(0) | SAME(1) | SAME(2) | SAME(3) | SAME(4) | SAME(5) | SAME(6);
+#undef SAME
+        if (m) {
+            c->index = __builtin_ctz(m);
+            c->slot = slot;
+            return KV_HASH_CANDIDATE;
+        }
+        if (!low(w[CONTROL]))
+            return KV_HASH_END;
+    }
+    do
+        step = kv_hash_next(r, c);
+    while (step == KV_HASH_CANDIDATE && c->slot != slot);
+    return step;
 }
 
 /* ---- one entry ---- */
@@ -572,7 +608,7 @@ int kv_hash_maintain(kv_region *r)
         if (did < 0)
             return did;
     }
-    if (kv_likely(h[KV_HASH_ENTRIES] * 2 <= count * 9))
+    if (kv_likely(h[KV_HASH_ENTRIES] <= count * KV_HASH_LOAD))
         return did;
     if (count < KV_HASH_MIN || count != r->head->used[KV_BUCKETS])
         return damaged(r, "bucket count");
@@ -588,7 +624,7 @@ int kv_hash_wants_room(const kv_region *r)
 {
     const uint64_t *h = r->head->hash;
     uint64_t count = kv_load_relaxed(&h[KV_HASH_COUNT]);
-    uint64_t wanted = kv_load_relaxed(&h[KV_HASH_ENTRIES]) * 2 / 9 + count / 16;
+    uint64_t wanted = kv_load_relaxed(&h[KV_HASH_ENTRIES]) / KV_HASH_LOAD + count / 16;
 
     return count < KV_HASH_MAX && wanted > kv_load_relaxed(&r->head->ready[KV_BUCKETS]);
 }

@@ -33,6 +33,11 @@ enum {
     KV_HASH_OVERFLOWS    /* overflow buckets linked */
 };
 
+/* Entries a bucket of seven slots on average, above which one splits. Of a million keys 3 % are in
+ * overflow buckets then, which a lookup comes to a miss later; at 4.5 it is 7 %, in as much memory,
+ * since overflow buckets are mostly empty. */
+#define KV_HASH_LOAD 4
+
 #define KV_ADDR_BITS 40
 #define KV_ADDR_MASK (((uint64_t)1 << KV_ADDR_BITS) - 1)
 
@@ -107,8 +112,9 @@ static inline uint64_t kv_hash_tag(uint64_t hash)
 /* Sets up an empty table (64 buckets) in a fresh region. */
 void kv_hash_init(kv_region *r, uint64_t seed0, uint64_t seed1);
 
-/* Warms the bucket of a hash. */
+/* Warms the bucket of a hash; and the one behind it, waiting for the first. */
 void kv_hash_prefetch(kv_region *r, uint64_t hash);
+void kv_hash_prefetch_chain(kv_region *r, uint64_t hash);
 
 #define KV_HASH_MIN ((uint64_t)64)
 #define KV_HASH_MAX ((uint64_t)1 << 30)
@@ -191,6 +197,8 @@ int kv_hash_next(kv_region *r, kv_hash_scan *c);
 /* Nodes that a write needs at most in KV_OVERFLOW. */
 #define KV_HASH_ROOM 2
 
+/* Finds the slot that leads to just this record, for c: CANDIDATE, END or DAMAGED. */
+int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c);
 /* Replaces the address in the scan's current slot: the transaction's visible store. */
 void kv_hash_replace(kv_region *r, kv_hash_scan *c, uint64_t addr);
 /* The same for an address of the same record, so that nothing changes for readers: journaled. */

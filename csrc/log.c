@@ -789,11 +789,16 @@ int kv_log_fit(kv_log *l, kv_append *a, uint32_t size, enum kv_room who)
             return 0; /* prepared when values were smaller: the caller asks for a larger one */
     }
     a->pos += size;
-    return m != 0 &&
-           kv_log_holds(l, id,
-                        who == KV_FOR_PUT                        ? kv_log_reserve(l, id)
-                        : who == KV_FOR_DELETE && !KV_IS_BUG(21) ? kv_log_reserve(l, id - 1) - 1
-                                                                 : 0);
+    if (kv_likely(l->roomy[who] == ((uint64_t)id << 32 | spares)))
+        return m != 0;
+    if (m == 0 ||
+        !kv_log_holds(l, id,
+                      who == KV_FOR_PUT                        ? kv_log_reserve(l, id)
+                      : who == KV_FOR_DELETE && !KV_IS_BUG(21) ? kv_log_reserve(l, id - 1) - 1
+                                                               : 0))
+        return 0;
+    l->roomy[who] = (uint64_t)id << 32 | spares;
+    return 1;
 }
 
 /* Claims room for `size` aligned bytes at a->pos, in the next segment when they do not fit this
@@ -832,11 +837,12 @@ uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
 
 uint64_t kv_log_copy(kv_log *l, kv_append *a, uint64_t at)
 {
-    const char *from = base_of(mapping_of(l, kv_pos_id(at))) + kv_pos_off(at);
+    uint64_t m = mapping_of(l, kv_pos_id(at));
+    const char *from = base_of(m) + kv_pos_off(at);
     uint32_t size = kv_rec_peek_len(from), seed;
     char *to = claim(l, a, kv_rec_align(size), &seed);
 
-    kv_rec_copy(from, size, seed, to);
+    kv_rec_copy(from, size, seed ^ kv_rec_seed(head_of(m)->salt, kv_pos_off(at)), to);
     return a->last;
 }
 

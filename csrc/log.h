@@ -109,6 +109,8 @@ typedef struct kv_log {
     uint64_t known;     /* KV_LOG_SPARES when all up to there was last mapped */
     uint64_t cold;      /* id of the first segment whose pages kv_log_warm is to touch; 0: none */
     uint64_t largest;   /* KV_LOG_SPARES << 32 | size of the largest segment then */
+    uint64_t roomy[3];  /* by enum kv_room: head << 32 | KV_LOG_SPARES that were found to hold the
+                           reserves; that stays so, as these only shrink */
     int sync_fd;        /* of segment sync_id, kept open; -1 */
     uint32_t sync_id;
     uint64_t random;

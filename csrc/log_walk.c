@@ -222,18 +222,16 @@ int kv_walk_next(kv_walk *w, kv_rec *out)
 int kv_walk_glimpse(const kv_walk *w, uint32_t *off, kv_glimpse *g)
 {
     const char *p = w->seg.p + *off;
-    uint16_t key_len;
-    uint32_t n, head;
+    uint32_t n, head, key_len;
 
     if (*off + KV_REC_MIN > w->size)
         return 0;
     n = kv_rec_peek_len(p);
     head = kv_rec_head_size[p[8] & KV_REC_FLAGS];
-    memcpy(&key_len, p + 10, 2);
+    (void)kv_rec_names(p, &key_len, &g->ns);
     if (n < KV_REC_MIN || n > w->size - *off || head + key_len > n || key_len > KV_MAX_KEY)
         return 0;
-    memcpy(&g->ns, p + 12, 4);
-    g->ns = p[7] == KV_REC_NAME ? 0 : g->ns;
+    g->ns = (p[7] & 7) == KV_REC_NAME ? 0 : g->ns;
     g->key = p + head;
     g->key_len = key_len;
     *off += kv_rec_align(n);

@@ -119,14 +119,14 @@ static uint32_t head_size(kv_db *s)
     return size ? size : KV_SEG_MIN;
 }
 
-/* A thirty-second of the live log, so that spares and the reserve weigh little; never smaller than
+/* A hundredth to a fiftieth of the live log, so that spares and the reserve weigh little; never smaller than
  * the head, so that the reserve holds whatever the cleaner must move out of one segment. */
 uint32_t kv_segment_size(kv_db *s)
 {
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE));
     uint32_t size = head_size(s);
 
-    while (size < KV_SEG_MAX && size <= live / 64)
+    while (size < KV_SEG_MAX && size <= live / 96)
         size *= 2;
     return size;
 }

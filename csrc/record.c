@@ -21,6 +21,8 @@ static uint8_t flags_of(const kv_rec *r)
     uint8_t f = 0;
     int64_t since = r->updated - KV_REC_EPOCH;
 
+    if (kv_unlikely(r->key_len > UINT8_MAX || r->ns > UINT8_MAX))
+        f |= KV_REC_LONG;
     if (r->meta_len)
         f |= KV_REC_META;
     if (r->expires) {
@@ -39,25 +41,29 @@ static uint8_t flags_of(const kv_rec *r)
 }
 
 #define HEAD_OF(f)                                                                                 \
-    (16 + ((f)&KV_REC_WIDE ? 16 : 9) +                                                             \
+    (11 + ((f)&KV_REC_LONG ? 4 : 0) + ((f)&KV_REC_WIDE ? 16 : 9) +                                 \
      ((f)&KV_REC_EXPIRES ? ((f)&KV_REC_WIDE_EXPIRES ? 8 : 4) : 0) +                                \
      ((f)&KV_REC_ARMED ? ((f)&KV_REC_WIDE_EXPIRES ? 8 : 4) : 0) +                                  \
      ((f)&KV_REC_BIRTH ? ((f)&KV_REC_WIDE ? 16 : 8) : 0) + ((f)&KV_REC_META ? 2 : 0))
 #define HEADS_4(f)  HEAD_OF(f), HEAD_OF((f) + 1), HEAD_OF((f) + 2), HEAD_OF((f) + 3)
 #define HEADS_16(f) HEADS_4(f), HEADS_4((f) + 4), HEADS_4((f) + 8), HEADS_4((f) + 12)
 
-const uint8_t kv_rec_head_size[64] = {HEADS_16(0), HEADS_16(16), HEADS_16(32), HEADS_16(48)};
+const uint8_t kv_rec_head_size[128] = {HEADS_16(0),  HEADS_16(16), HEADS_16(32), HEADS_16(48),
+                                       HEADS_16(64), HEADS_16(80), HEADS_16(96), HEADS_16(112)};
 
 uint32_t kv_rec_measure(kv_rec *r)
 {
-    uint64_t n = (uint64_t)kv_rec_head_size[flags_of(r)] + r->key_len + r->value_len + r->meta_len;
+    uint64_t n;
 
+    r->flags = flags_of(r);
+    n = (uint64_t)kv_rec_head_size[r->flags] + r->key_len + r->value_len + r->meta_len;
     return r->size = n > KV_REC_MAX ? 0 : (uint32_t)n;
 }
 
+/* Stores eight bytes, of which `bytes` count: the next ones go over the rest. */
 static char *put(char *p, uint64_t v, unsigned bytes)
 {
-    memcpy(p, &v, bytes);
+    memcpy(p, &v, 8);
     return p + bytes;
 }
 
@@ -75,24 +81,23 @@ static uint64_t load(const char *p, int wide)
 /* The header is built in a local buffer, so that the shared bytes are written once, in order. */
 void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
 {
-    char head[KV_REC_MAX_HEAD];
-    uint8_t f = flags_of(r);
+    char head[KV_REC_MAX_HEAD + 8];
+    uint8_t f = r->flags;
     unsigned wide = f & KV_REC_WIDE ? 8 : 4, wide_exp = f & KV_REC_WIDE_EXPIRES ? 8 : 4;
     uint32_t crc, n, size = r->size;
     char *p;
 
-    put(head + 4, size | (uint32_t)r->kind << 24, 4);
+    put(head + 4,
+        size | (uint32_t)(r->kind | r->type << 3 | (r->blob ? KV_REC_BLOB : 0) |
+                          (r->more ? KV_REC_MORE : 0))
+                   << 24,
+        4);
     head[8] = (char)f;
-    head[9] = (char)(r->type | (r->blob ? KV_REC_BLOB : 0) | (r->more ? KV_REC_MORE : 0));
-    put(head + 10, r->key_len, 2);
-    put(head + 12, r->ns, 4);
-    if (kv_likely(!(f & KV_REC_WIDE))) {
-        put(head + 16, r->rev, 4);
-        p = put(head + 20, (uint64_t)(r->updated - KV_REC_EPOCH), 5);
-    } else {
-        put(head + 16, r->rev, 8);
-        p = put(head + 24, (uint64_t)r->updated, 8);
-    }
+    p = put(head + 9, r->key_len, f & KV_REC_LONG ? 2 : 1);
+    p = put(p, r->ns, f & KV_REC_LONG ? 4 : 1);
+    p = put(p, r->rev, wide);
+    p = kv_likely(!(f & KV_REC_WIDE)) ? put(p, (uint64_t)(r->updated - KV_REC_EPOCH), 5)
+                                      : put(p, (uint64_t)r->updated, 8);
     if (f & KV_REC_EXPIRES)
         p = put(p, (uint64_t)(r->expires - r->updated), wide_exp);
     if (f & KV_REC_ARMED)
@@ -113,28 +118,32 @@ void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
         memcpy(to + n + r->key_len + r->value_len, r->meta, r->meta_len);
     kv_test_store(); /* a writer may die with any part of this done */
     memcpy(to + 4, head + 4, n - 4);
-    crc = kv_crc32c(seed, to + 4, size - 4);
+    crc = kv_rec_crc(to, size, seed);
     memcpy(to, &crc, 4);
 }
 
-void kv_rec_copy(const char *from, uint32_t size, uint32_t seed, char *to)
+/* Shared bytes are written once, in order, but for the checksum, which makes them a record. */
+void kv_rec_copy(const char *from, uint32_t size, uint32_t seeds, char *to)
 {
     uint32_t crc;
 
     kv_test_store();
-    memset(to + size, 0, kv_rec_align(size) - size);
-    memcpy(to + 4, from + 4, size - 4);
+    memcpy(to + 4, from + 4, kv_rec_align(size) - 4); /* the gap is zero there, too */
     kv_test_store();
-    to[9] &= (char)~KV_REC_MORE;
-    crc = kv_crc32c(seed, to + 4, size - 4);
+    memcpy(&crc, from, 4);
+    crc ^= seeds;
+    if (kv_unlikely(to[7] & KV_REC_MORE)) {
+        crc ^= kv_rec_crc(to, size, 0);
+        to[7] &= (char)~KV_REC_MORE;
+        crc ^= kv_rec_crc(to, size, 0);
+    }
     memcpy(to, &crc, 4);
 }
 
 int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
 {
-    uint32_t crc, word, size, n;
-    uint16_t key_len;
-    uint8_t f, type;
+    uint32_t crc, word, size, n, key_len;
+    uint8_t f, what;
     const char *p;
 
     if (kv_unlikely(avail < KV_REC_MIN))
@@ -144,31 +153,31 @@ int kv_rec_decode(const char *at, uint32_t avail, uint32_t seed, kv_rec *r)
     size = word & 0xffffff;
     if (kv_unlikely(size < KV_REC_MIN || size > avail))
         return KV_ECORRUPT;
-    if (kv_unlikely(!KV_IS_BUG(6) && kv_crc32c(seed, at + 4, size - 4) != crc))
+    if (kv_unlikely(!KV_IS_BUG(6) && kv_rec_crc(at, size, seed) != crc))
         return KV_ECORRUPT;
     f = (uint8_t)at[8];
-    type = (uint8_t)at[9];
-    memcpy(&key_len, at + 10, 2);
-    r->kind = (uint8_t)(word >> 24);
+    what = (uint8_t)(word >> 24);
+    p = at + kv_rec_names(at, &key_len, &r->ns);
+    r->kind = what & 7;
     if (kv_unlikely((unsigned)r->kind - KV_REC_PUT > KV_REC_DROP - KV_REC_PUT || f > KV_REC_FLAGS ||
                     (f & (KV_REC_ARMED | KV_REC_EXPIRES)) == KV_REC_ARMED || key_len > KV_MAX_KEY))
         return KV_ECORRUPT;
     n = kv_rec_head_size[f];
     if (kv_unlikely(n + key_len > size))
         return KV_ECORRUPT;
-    memcpy(&r->ns, at + 12, 4);
-    r->type = type & 15;
-    r->blob = type / KV_REC_BLOB & 1;
-    r->more = type / KV_REC_MORE & 1;
+    r->flags = f;
+    r->type = what >> 3 & 7;
+    r->blob = what / KV_REC_BLOB & 1;
+    r->more = what / KV_REC_MORE;
     r->size = size;
     r->key_len = key_len;
-    r->rev = load(at + 16, f & KV_REC_WIDE);
+    r->rev = load(p, f & KV_REC_WIDE);
     if (kv_likely(!(f & KV_REC_WIDE))) {
-        r->updated = (int64_t)(load(at + 20, 0) | (uint64_t)(uint8_t)at[24] << 32) + KV_REC_EPOCH;
-        p = at + 25;
+        r->updated = (int64_t)(load(p + 4, 0) | (uint64_t)(uint8_t)p[8] << 32) + KV_REC_EPOCH;
+        p += 9;
     } else {
-        r->updated = (int64_t)load(at + 24, 1);
-        p = at + 32;
+        r->updated = (int64_t)load(p + 8, 1);
+        p += 16;
     }
     r->created = r->updated;
     r->id = r->rev;

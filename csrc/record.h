@@ -3,13 +3,13 @@
  * record.h - one log record: its layout, coding and checksum. Pure functions on bytes.
  *
  *   OFFSET SIZE
- *        0    4  CRC32C of bytes 4..len, seeded with the segment's salt and the record's offset
- *        4    4  len (low 24 bits; the record's bytes without padding), kind (high 8)
+ *        0    4  CRC32C of bytes 4..len, xor a word of the segment's salt and the record's offset
+ *        4    3  len, the record's bytes without padding
+ *        7    1  kind (low 3 bits), value type (next 3), KV_REC_BLOB, KV_REC_MORE
  *        8    1  flags KV_REC_*
- *        9    1  value type (low 4 bits), KV_REC_BLOB, KV_REC_MORE
- *       10    2  key length
- *       12    4  namespace id
- *       16  4|8  revision
+ *        9  1|2  key length
+ *           1|4  namespace id
+ *           4|8  revision
  *           5|8  updated, ms since 2020-01-01 (8: since 1970)
  *           4|8  [EXPIRES]  expires - updated, ms
  *           4|8  [ARMED]    earliest timer armed for the key - updated, when it is not `expires`
@@ -18,9 +18,9 @@
  *             2  [META]     metadata length
  *                key, value (the rest), metadata
  *
- * The wide forms are taken when a field does not fit: WIDE for revision, updated and birth,
- * WIDE_EXPIRES for the two of expiry. Records start at multiples of four bytes; the gap is zero.
- * Zero is no kind, so that allocated space never reads as a record.
+ * The wide forms are taken when a field does not fit: LONG for key length and namespace, WIDE for
+ * revision, updated and birth, WIDE_EXPIRES for the two of expiry. Records start at multiples of
+ * four bytes; the gap is zero. Zero is no kind, so that allocated space never reads as a record.
  */
 #ifndef KV_RECORD_H
 #define KV_RECORD_H
@@ -40,20 +40,21 @@ enum {
     KV_REC_DROP = 4    /* namespace `ns` (called `key`) and all it held are gone */
 };
 
-/* Value types of kv.h in the low bits of the type byte, and: */
-#define KV_REC_BLOB 0x10 /* the value is a reference: u64 blob id, u64 size */
-#define KV_REC_MORE 0x20 /* the batch goes on in the next record */
+/* Beside kind and kv.h's value type in the byte at offset 7: */
+#define KV_REC_BLOB 0x40 /* the value is a reference: u64 blob id, u64 size */
+#define KV_REC_MORE 0x80 /* the batch goes on in the next record */
 
 #define KV_REC_EPOCH    1577836800000LL /* 2020-01-01, ms */
 #define KV_REC_ALIGN    4u
-#define KV_REC_MIN      25u
-#define KV_REC_MAX_HEAD (16u + 8 + 8 + 8 + 8 + 8 + 8 + 2)
+#define KV_REC_MIN      20u
+#define KV_REC_MAX_HEAD (15u + 8 + 8 + 8 + 8 + 8 + 8 + 2)
 #define KV_REC_MAX      ((1u << 24) - 4)
 
 typedef struct kv_rec {
     uint8_t kind;
     uint8_t type; /* kv.h's value type */
     uint8_t blob, more;
+    uint8_t flags; /* KV_REC_*, for kv_rec_encode; set with `size` */
     uint32_t ns;
     uint64_t rev, id;
     int64_t created, updated;
@@ -69,9 +70,16 @@ static inline uint32_t kv_rec_align(uint32_t n)
 {
     return (n + (KV_REC_ALIGN - 1)) & ~(KV_REC_ALIGN - 1);
 }
+/* The word that ties a record to its place. Added to the checksum behind the bytes instead of going
+ * before them as a seed: that tells places apart as well, the checksum being linear, and a record
+ * is moved without computing it anew. */
 static inline uint32_t kv_rec_seed(uint32_t salt, uint32_t off)
 {
     return salt ^ off * 2654435761u;
+}
+static inline uint32_t kv_rec_crc(const char *p, uint32_t size, uint32_t seed)
+{
+    return kv_crc32c(0, p + 4, size - 4) ^ seed;
 }
 /* len as the header says, without any check. */
 static inline uint32_t kv_rec_peek_len(const char *p)
@@ -83,13 +91,14 @@ static inline uint32_t kv_rec_peek_len(const char *p)
 uint32_t kv_rec_measure(kv_rec *r);
 /* Encodes into `to` a record that was measured: kv_rec_align(size) bytes, the padding zeroed. */
 void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to);
-/* Copies the encoded record of `size` bytes at `from` for another place, without KV_REC_MORE. */
-void kv_rec_copy(const char *from, uint32_t size, uint32_t seed, char *to);
+/* Copies the encoded record of `size` bytes at `from`, known to be whole, for another place,
+ * without KV_REC_MORE; `seed` of the one place xor that of the other. */
+void kv_rec_copy(const char *from, uint32_t size, uint32_t seeds, char *to);
 /* Reads the record that begins at p; avail: bytes readable there. KV_OK, or KV_ECORRUPT when it is
  * none. Pointers lead into p. */
 int kv_rec_decode(const char *p, uint32_t avail, uint32_t seed, kv_rec *out);
 /* Bytes before the key, by flags. */
-extern const uint8_t kv_rec_head_size[64];
+extern const uint8_t kv_rec_head_size[128];
 
 enum {
     KV_REC_META = 1,
@@ -98,8 +107,25 @@ enum {
     KV_REC_BIRTH = 8,
     KV_REC_WIDE = 16,
     KV_REC_ARMED = 32,
-    KV_REC_FLAGS = 63
+    KV_REC_LONG = 64,
+    KV_REC_FLAGS = 127
 };
+
+/* Key length and namespace of the record at p; returns the offset of what follows, the revision. */
+static inline uint32_t kv_rec_names(const char *p, uint32_t *key_len, uint32_t *ns)
+{
+    uint16_t n;
+
+    if (kv_likely(!(p[8] & KV_REC_LONG))) {
+        *key_len = (uint8_t)p[9];
+        *ns = (uint8_t)p[10];
+        return 11;
+    }
+    memcpy(&n, p + 9, 2);
+    *key_len = n;
+    memcpy(ns, p + 11, 4);
+    return 15;
+}
 
 /* Whether two keys of len bytes are the same; without a call for short ones. */
 static inline int kv_same_key(const char *a, const char *b, size_t len)
@@ -130,25 +156,26 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
                                                               const char *key, uint32_t len,
                                                               kv_rec_plain *out)
 {
-    const uint64_t unusual = KV_REC_WIDE | KV_REC_WIDE_EXPIRES | KV_REC_BLOB << 8;
-    uint32_t word, n, crc, ttl, head;
-    uint64_t since = 0, fields;
+    const uint64_t unusual = (uint64_t)(KV_REC_WIDE | KV_REC_WIDE_EXPIRES) << 32;
+    const uint64_t plain = KV_REC_PUT << 24, kind = (7 | KV_REC_BLOB) << 24;
+    uint32_t n, crc, ttl, head, rest, their_len, their_ns;
+    uint64_t since = 0, word;
     uint16_t meta = 0;
 
-    memcpy(&word, p + 4, 4);
+    memcpy(&word, p + 4, 8); /* length, kind, flags, key length, namespace */
     n = word & 0xffffff;
-    if (kv_unlikely(word >> 24 != KV_REC_PUT || n < KV_REC_MIN + len || n > avail))
+    if (kv_unlikely((word & kind) != plain || n < KV_REC_MIN + len || n > avail))
         return 0;
     memcpy(&crc, p, 4);
-    if (kv_unlikely(kv_crc32c(seed, p + 4, n - 4) != crc))
+    if (kv_unlikely(kv_rec_crc(p, n, seed) != crc))
         return 0;
-    memcpy(&fields, p + 8, 8); /* flags, type, key length, namespace */
-    if (kv_unlikely((fields & unusual) != 0 || fields >> 16 != ((uint64_t)ns << 16 | len)))
+    rest = kv_rec_names(p, &their_len, &their_ns);
+    if (kv_unlikely((word & unusual) != 0 || their_len != len || their_ns != ns))
         return 0;
-    head = kv_rec_head_size[fields & KV_REC_FLAGS];
+    head = kv_rec_head_size[word >> 32 & KV_REC_FLAGS];
     if (kv_unlikely(head + len > n || !kv_same_key(p + head, key, len)))
         return 0;
-    if (fields & KV_REC_META)
+    if (word & (uint64_t)KV_REC_META << 32)
         memcpy(&meta, p + head - 2, 2);
     if (kv_unlikely(meta > n - head - len))
         return 0;
@@ -156,11 +183,11 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
     out->value_len = n - head - len - meta;
     out->meta = p + n - meta;
     out->meta_len = meta;
-    out->type = fields >> 8 & 15;
+    out->type = word >> 27 & 7;
     out->expires = 0;
-    if (fields & KV_REC_EXPIRES) {
-        memcpy(&since, p + 20, 5);
-        memcpy(&ttl, p + 25, 4);
+    if (word & (uint64_t)KV_REC_EXPIRES << 32) {
+        memcpy(&since, p + rest + 4, 5);
+        memcpy(&ttl, p + rest + 9, 4);
         out->expires = (int64_t)since + KV_REC_EPOCH + ttl;
     }
     return 1;
@@ -171,14 +198,15 @@ static inline void kv_rec_history(const char *p, uint64_t *rev, uint64_t *id, in
                                   int64_t *updated)
 {
     uint64_t since = 0;
-    uint32_t f = (uint8_t)p[8], n = 0;
+    uint32_t f = (uint8_t)p[8], n, unused;
 
-    memcpy(&n, p + 16, 4);
-    memcpy(&since, p + 20, 5);
+    p += kv_rec_names(p, &unused, &unused);
+    memcpy(&n, p, 4);
+    memcpy(&since, p + 4, 5);
     *rev = *id = n;
     *created = *updated = (int64_t)since + KV_REC_EPOCH;
     if (f & KV_REC_BIRTH) {
-        p += 25 + (f & KV_REC_EXPIRES ? 4 : 0) + (f & KV_REC_ARMED ? 4 : 0);
+        p += 9 + (f & KV_REC_EXPIRES ? 4 : 0) + (f & KV_REC_ARMED ? 4 : 0);
         memcpy(&n, p, 4);
         *created -= n;
         memcpy(&n, p + 4, 4);

@@ -890,7 +890,7 @@ static void live_store(void)
                 goto out;
             }
         }
-    CHECK(getenv("KV_SHORT") || (corrupt > 1000 && fine > 1000));
+    CHECK(getenv("KV_SHORT") || (corrupt > 900 && fine > 1000));
     CHECK(kv_check(h) == KV_OK);
     /* A write that meets the damage says so, and the store goes on when it is gone. */
     for (off = KV_SEG_HEAD; off < used; off += 3) {

@@ -423,7 +423,7 @@ static void test_long_chains(void)
             sound(&t);
     CHECK(rc == 0);
     sound(&t);
-    CHECK(r->head->hash[KV_HASH_COUNT] * 9 >= count * 2);
+    CHECK(r->head->hash[KV_HASH_COUNT] * KV_HASH_LOAD >= count);
     CHECK(r->head->hash[KV_HASH_ENTRIES] == count);
     for (n = 0; n < count; n++) {
         kv_hash_start(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), &c);
@@ -470,7 +470,7 @@ static void test_no_room(void)
     image_room(&t.m, KV_OVERFLOW, 3);
     while (kv_hash_maintain(r) > 0)
         sound(&t);
-    CHECK(r->head->hash[KV_HASH_COUNT] * 9 >= r->head->hash[KV_HASH_ENTRIES] * 2);
+    CHECK(r->head->hash[KV_HASH_COUNT] * KV_HASH_LOAD >= r->head->hash[KV_HASH_ENTRIES]);
     image_close(&t.m);
 }
 
@@ -494,8 +494,8 @@ static void test_big(uint64_t count)
         CHECK(kv_hash_maintain(r) >= 0);
     }
     sound(&t);
-    CHECK(r->head->hash[KV_HASH_COUNT] * 9 + 9 >= count * 2);
-    CHECK(count < 1000 || r->head->hash[KV_HASH_COUNT] * 9 <= count * 2 + 9);
+    CHECK(r->head->hash[KV_HASH_COUNT] * KV_HASH_LOAD + KV_HASH_LOAD >= count);
+    CHECK(count < 1000 || r->head->hash[KV_HASH_COUNT] * KV_HASH_LOAD <= count + KV_HASH_LOAD);
     for (n = 0; n < count * 2; n++) {
         kv_hash_start(r, kv_hash_key(SEED0, SEED1, 3, &n, 8), &c);
         while ((rc = kv_hash_next(r, &c)) == KV_HASH_CANDIDATE) {

@@ -59,10 +59,10 @@ static void random_record(kv_rec *r)
 
     memset(r, 0, sizeof *r);
     r->kind = (uint8_t)(KV_REC_PUT + roll(4));
-    r->type = (uint8_t)roll(16);
+    r->type = (uint8_t)roll(8);
     r->blob = (uint8_t)roll(2);
     r->more = (uint8_t)roll(2);
-    r->ns = (uint32_t)some(UINT32_MAX);
+    r->ns = (uint32_t)(roll(2) ? roll(300) : some(UINT32_MAX));
     r->rev = some(UINT64_MAX);
     r->id = roll(2) ? r->rev : some(r->rev);
     r->updated = roll(4) ? 1600000000000LL + (int64_t)roll(1000000000000) : times[roll(9)];
@@ -199,10 +199,10 @@ static void forged(long n)
             p[k] = (char)roll(256);
         word = size | (uint32_t)roll(8) << 24;
         memcpy(p + 4, &word, 4);
-        p[8] = (char)roll(roll(8) ? 64 : 256);
+        p[8] = (char)roll(roll(8) ? 128 : 256);
         if (roll(2))
-            p[11] = 0; /* a short key */
-        crc = kv_crc32c(with, p + 4, size - 4);
+            p[p[8] & KV_REC_LONG ? 10 : 9] = 0; /* a short key */
+        crc = kv_rec_crc(p, size, with);
         memcpy(p, &crc, 4);
         if (kv_rec_decode(p, size, with, &out) == KV_OK) {
             taken++;

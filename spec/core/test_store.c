@@ -932,7 +932,7 @@ static void cleaning(const char *path, int thread)
 /* A store that has grown large leaves the small segments it began with, while nobody writes. */
 static void large_pages(int thread)
 {
-    enum { SIZE = 12000, KEYS = 67 * 1024 * 1024 / SIZE };
+    enum { SIZE = 12000, KEYS = 101 * 1024 * 1024 / SIZE };
     kv_options o;
     kv_record r;
     char key[16];
