@@ -498,6 +498,21 @@ static void flush_segments(kv_log *l, uint32_t from, uint32_t to)
         }
 }
 
+/* Before the file system writes a page it takes the right to store to it from whoever maps it, and
+ * interrupts their processors for it, page by page: writers beside it take half as long again. So
+ * this process gives up what it has filled, all pages of a segment in one step; who reads them has
+ * them back from the kernel's cache, several at once. A large page is one already. */
+static void release(kv_log *l, uint32_t from, uint32_t to)
+{
+    uint64_t m;
+
+    for (; from <= to; from++) {
+        m = mapping_of(l, from);
+        if (m != 0 && !(l->huge && size_of(m) >= KV_SEG_LARGE))
+            kv_map_release(base_of(m), size_of(m));
+    }
+}
+
 int kv_log_sync(kv_log *l)
 {
     uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), old = kv_load(&l->w[KV_LOG_SYNCED]);
@@ -516,6 +531,8 @@ int kv_log_sync(kv_log *l)
         return KV_EIO;
     if (id < oldest)
         id = oldest;
+    if (kv_pos_id(tail) > id)
+        release(l, id, kv_pos_id(tail));
     if (kv_pos_id(tail) > id + 1)
         flush_segments(l, id, kv_pos_id(tail));
     for (first = id; e == KV_OK && id <= kv_pos_id(tail); id++)

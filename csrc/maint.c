@@ -119,8 +119,9 @@ static uint32_t head_size(kv_db *s)
     return size ? size : KV_SEG_MIN;
 }
 
-/* A hundredth to a fiftieth of the live log, so that spares and the reserve weigh little; never smaller than
- * the head, so that the reserve holds whatever the cleaner must move out of one segment. */
+/* A hundredth to a fiftieth of the live log, so that spares and the reserve weigh little; never
+ * smaller than the head, so that the reserve holds whatever the cleaner must move out of one
+ * segment. */
 uint32_t kv_segment_size(kv_db *s)
 {
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE));
@@ -232,10 +233,11 @@ int kv_index_room(kv_db *s, uint32_t key_len, uint32_t ns)
     return grow(s, need, 1, key_len, 1);
 }
 
-/* Retired segments whose files are kept, to become spares as soon as some are wanted. */
+/* Retired segments whose files are kept, to become spares as soon as some are wanted: as many as
+ * are retired at once where segments go by quickly. */
 static uint32_t recyclable(kv_db *s)
 {
-    return head_size(s) >= KV_SEG_LARGE ? 2 : 1;
+    return head_size(s) > 2 * KV_SEG_MIN ? 3 : 1;
 }
 
 /* Retires what the cleaner has passed, and frees it but for the files of the last `keep` segments.
@@ -563,7 +565,7 @@ static void helper(void *arg, kv_thread *t)
     kv_db *s = arg;
     int64_t wait = s->interval, due, now, since = 0;
     uint64_t rev, seen = 0;
-    int small;
+    int small, lagged;
 
     while (kv_thread_wait(t, wait)) {
         wait = 3600000;
@@ -571,7 +573,10 @@ static void helper(void *arg, kv_thread *t)
             continue;
         kv_mend(s);
         kv_log_warm(&s->log);
+        lagged = behind(s);
         (void)kv_maintain(s, 1000, unsynced(s) && until_sync(s) <= 0);
+        if (lagged && !behind(s))
+            (void)kv_maintain(s, 1000, 0); /* the spares that had to wait for that */
         if (kv_load(&s->wants_sync)) {
             due = unsynced(s) ? until_sync(s) : s->interval;
             wait = due > 1 ? due : 1;

@@ -533,6 +533,11 @@ void kv_map_populate(void *p, size_t n, int write)
     madvise(p, n, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
+void kv_map_release(void *p, size_t n)
+{
+    madvise(p, n, MADV_DONTNEED);
+}
+
 /* The first page holds a segment's id and goes first: who copied zeros from behind it must see it
  * gone. */
 void kv_map_zero(void *p, size_t n)

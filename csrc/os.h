@@ -272,6 +272,9 @@ void kv_file_unmap(void *p, size_t n);
 int kv_map_reserve(size_t n, void **out); /* address space only, no access */
 /* Pre-faults pages, for reading or for writing (which makes them dirty); best effort. */
 void kv_map_populate(void *p, size_t n, int write);
+/* Takes the pages out of this process's page table, where they come back with the next access; what
+ * was stored to them stays stored. Only what kv_file_map made. Best effort. */
+void kv_map_release(void *p, size_t n);
 /* Frees the file space behind [p, p+n): readers of any mapping see zeros, no fault. */
 int kv_map_punch(void *p, size_t n);
 /* The same without giving the space back: stores zeros, those of the first page first. */
