@@ -372,14 +372,12 @@ static int judge(kv_db *s, group *g, int64_t now, kv_append *a)
 static void move(kv_db *s, group *g)
 {
     kv_append a;
-    int i;
 
     kv_log_begin(&s->log, &a);
     a.next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
     a.next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
     a.time = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
-    for (i = 0; i < g->moves; i++)
-        g->to[i] = kv_log_copy(&s->log, &a, g->from[i]);
+    kv_log_copy(&s->log, &a, g->from, g->moves, g->to);
     kv_log_commit(&s->log, &a);
     KV_PAUSE("clean: copied");
     kv_index_move(s, g->moved, g->to, g->moves, a.pos);

@@ -261,6 +261,8 @@ KV_API int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out);
 KV_API int kv_peek_held(const kv_ns *ns);
 KV_API int kv_exists(kv_ns *ns, const char *key, size_t len); /* KV_OK or KV_ENOTFOUND */
 
+/* A hint that a write of this key follows at once: its place in the index is fetched meanwhile. */
+KV_API void kv_expect(kv_ns *ns, const char *key, size_t len);
 /* Stores a value. w NULL: no options. rev, old may be NULL. With old: the record before (old->rev
  * 0: there was none), also when a condition failed. An overwrite clears ttl and metadata unless
  * told otherwise, and keeps created and id. */

@@ -377,10 +377,13 @@ static void announce(kv_log *l, uint32_t id)
         __atomic_store_n(&l->known, id, __ATOMIC_RELAXED);
 }
 
+/* Small pages, so that a writer has a fault for none of them. A large one is one fault, and dirty
+ * it would be written to the disk as a whole. */
 static void warm(kv_log *l, uint64_t m)
 {
     if (l->huge)
-        kv_map_populate(base_of(m), size_of(m), kv_dir_in_memory(l->dir));
+        kv_map_populate(base_of(m), size_of(m),
+                        size_of(m) < KV_SEG_LARGE || kv_dir_in_memory(l->dir));
 }
 
 static int make_segment(kv_log *l, uint32_t size, int now)
@@ -852,15 +855,21 @@ uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
     return a->last;
 }
 
-uint64_t kv_log_copy(kv_log *l, kv_append *a, uint64_t at)
+void kv_log_copy(kv_log *l, kv_append *a, const uint64_t *from, int n, uint64_t *to)
 {
-    uint64_t m = mapping_of(l, kv_pos_id(at));
-    const char *from = base_of(m) + kv_pos_off(at);
-    uint32_t size = kv_rec_peek_len(from), seed;
-    char *to = claim(l, a, kv_rec_align(size), &seed);
+    uint64_t m = n > 0 ? mapping_of(l, kv_pos_id(from[0])) : 0;
+    uint32_t salt = n > 0 ? head_of(m)->salt : 0, size, seed;
+    const char *p;
+    char *q;
+    int i;
 
-    kv_rec_copy(from, size, seed ^ kv_rec_seed(head_of(m)->salt, kv_pos_off(at)), to);
-    return a->last;
+    for (i = 0; i < n; i++) {
+        p = base_of(m) + kv_pos_off(from[i]);
+        size = kv_rec_peek_len(p);
+        q = claim(l, a, kv_rec_align(size), &seed);
+        kv_rec_copy(p, size, seed ^ kv_rec_seed(salt, kv_pos_off(from[i])), q);
+        to[i] = a->last;
+    }
 }
 
 void kv_log_commit(kv_log *l, kv_append *a)

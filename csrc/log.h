@@ -218,9 +218,8 @@ uint32_t kv_log_largest(kv_log *l);
 /* Writes a record behind the tail, invisible; returns its position. The caller has checked that it
  * fits. */
 uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r);
-/* The same for the record at position `at` of the log, byte by byte; the copy belongs to no batch.
- */
-uint64_t kv_log_copy(kv_log *l, kv_append *a, uint64_t at);
+/* The same for n records of one segment, byte by byte; copies belong to no batch. */
+void kv_log_copy(kv_log *l, kv_append *a, const uint64_t *from, int n, uint64_t *to);
 /* Publishes the tail: everything appended since kv_log_begin is committed. */
 void kv_log_commit(kv_log *l, kv_append *a);
 /* After a writer's death: zeroes what was claimed but not published. Idempotent, may be

@@ -269,7 +269,11 @@ static int op_put(lua_State *L, const kv_lua_call *c)
 
     if (is_reader(L, c->arg + 1))
         return kv_lua_put_reader(L, c);
-    if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0 || (n = read_write(L, c, &v, &w)) != 0)
+    if ((n = kv_lua_key_arg(L, c, &key, &len)) != 0)
+        return n;
+    if (c->box != NULL && c->box->ns != NULL)
+        kv_expect(c->box->ns, key, len);
+    if ((n = read_write(L, c, &v, &w)) != 0)
         return n;
     rc = kv_put(kv_lua_live(L, c), key, len, &v, &w, &rev, NULL);
     if (v.type == KV_JSON && lua_type(L, c->arg + 1) != LUA_TSTRING)

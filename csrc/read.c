@@ -289,6 +289,17 @@ static inline int value_of(const kv_rec_plain *r, kv_value *out)
     return r->type == KV_INTEGER || r->type == KV_NUMBER;
 }
 
+void kv_expect(kv_ns *ns, const char *key, size_t len)
+{
+    const uint64_t *bucket;
+
+    if (kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY || ns->state == NULL || !kv_fresh(ns->h)))
+        return;
+    bucket = kv_hash_bucket(&ns->h->s->region, kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len));
+    if (kv_likely(bucket != NULL))
+        kv_prefetch(bucket);
+}
+
 static KV_NOINLINE int get_slowly(kv_ns *ns, const char *key, size_t len, kv_value *out)
 {
     kv_record r;

@@ -110,7 +110,7 @@ void kv_rec_encode(const kv_rec *r, uint32_t seed, char *to)
         p = put(p, r->meta_len, 2);
     n = (uint32_t)(p - head);
     kv_test_store();
-    memset(to + size, 0, kv_rec_align(size) - size);
+    memset(to + kv_rec_align(size) - KV_REC_ALIGN, 0, KV_REC_ALIGN); /* the gap, if there is one */
     memcpy(to + n, r->key, r->key_len);
     if (r->value_len)
         memcpy(to + n + r->key_len, r->value, r->value_len);
@@ -132,7 +132,7 @@ void kv_rec_copy(const char *from, uint32_t size, uint32_t seeds, char *to)
     kv_test_store();
     memcpy(&crc, from, 4);
     crc ^= seeds;
-    if (kv_unlikely(to[7] & KV_REC_MORE)) {
+    if (kv_unlikely(from[7] & KV_REC_MORE)) {
         crc ^= kv_rec_crc(to, size, 0);
         to[7] &= (char)~KV_REC_MORE;
         crc ^= kv_rec_crc(to, size, 0);
