@@ -158,6 +158,16 @@ static inline __attribute__((always_inline)) const uint64_t *kv_hash_slot(const 
 
     return m ? &bucket[__builtin_ctz(m)] : NULL;
 }
+/* The bucket after one in its chain; NULL: there is none, or it is not mapped yet. A hint as well.
+ */
+static inline const uint64_t *kv_hash_chained(kv_region *r, const uint64_t *bucket)
+{
+    uint32_t next = bucket != NULL ? (uint32_t)kv_load(&bucket[7]) : 0;
+
+    if (next == 0 || next - 1 >= kv_load(&r->limit[KV_OVERFLOW]))
+        return NULL;
+    return kv_region_at(r, KV_OVERFLOW, next - 1, KV_OVERFLOW_FIRST, KV_OVERFLOW_SIZE);
+}
 /* What that slot holds now, if it is still for that tag, else 0. */
 static inline uint64_t kv_hash_peek(const uint64_t *slot, uint64_t hash)
 {

@@ -437,11 +437,17 @@ typedef struct kv_range {
 typedef struct kv_iter kv_iter;
 KV_API size_t
 kv_iter_size(void);       /* bytes a caller provides for one (aligned to 16); nothing to free */
-#define KV_ITER_SIZE 6144 /* enough, for one on the stack */
+#define KV_ITER_SIZE 8192 /* enough, for one on the stack */
 /* Takes no lock, holds nothing, and survives any change to the store: a key there throughout is met
  * once, one never there is not met. Takes ns's scratch at each step, as kv_get does. */
 KV_API int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *range);
 KV_API int kv_iter_next(kv_iter *it, kv_record *out); /* KV_ENOTFOUND: the end */
+/* The next ones at once, as long as nothing out of the ordinary is to be said of them and their
+ * keys, values and metadata fit into `room`, where they are put: at most KV_ITER_MOST, and n, which
+ * is how many are wanted now and later. Each is as it was at some time since kv_iter_init. Returns
+ * how many it was; 0: kv_iter_next says what comes. */
+enum { KV_ITER_MOST = 4 };
+KV_API int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size);
 KV_API int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n);
 
 /* A printable token that resumes `range` of this namespace after `key`, in any process, also later.

@@ -9,10 +9,15 @@
 
 #include <string.h>
 
-/* Keys are looked up ahead, so that their cache misses overlap and are over when their turn comes:
- * each time so many, and a bucket is fetched that many keys before the record that it names. */
-#define STEP 4
-#define RING 16 /* a power of two, at least three steps */
+/* Keys are looked up ahead, a step of several each time, so that their cache misses overlap and are
+ * over when their turn comes: a bucket is fetched a step before the record that it names, and that
+ * a step before it is read. A longer step asks for more lines at once than a processor waits for.
+ */
+#define STEP         KV_ITER_MOST
+#define RING         16  /* a power of two */
+#define MOST_FETCHED 256 /* bytes of a record; the processor sees by itself how it goes on */
+
+KV_STATIC_ASSERT(RING >= 3 * STEP, ring_size);
 
 struct kv_iter {
     kv_ns *ns;
@@ -30,13 +35,17 @@ struct kv_iter {
     unsigned turn;
     uint64_t hash[RING];
     const uint64_t *slot[RING]; /* the bucket, then the slot; NULL: look properly */
+    /* Places in the ring, as bits: what is not in a key's own bucket, but the next one of its
+     * chain; of these, whose slot has not been looked for yet. */
+    uint32_t chained, pending;
+    uint32_t span; /* bytes of the last record: how many are fetched */
     size_t low_len, high_len;
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
     unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
     size_t next_len;
     const uint64_t *state; /* of the namespace */
-    /* Handed out, and the last one of those ahead; both begin as the leaf's keys do. */
-    unsigned char key[KV_ORDER_KEY + 8], ahead[KV_ORDER_KEY + 8];
+    /* Handed out, and some of those ahead; all begin as the leaf's keys do. */
+    unsigned char key[KV_ORDER_KEY + 8], ahead[STEP][KV_ORDER_KEY + 8];
     kv_leaf leaf;
 };
 
@@ -133,6 +142,9 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     it->done = id == 0 || it->state == NULL;
     it->fresh = 1;
     it->i = it->buckets = it->records = 0;
+    it->chained = it->pending = 0;
+    it->span = 192;
+    it->pending = 0;
     it->turn = 0;
     it->low_len = kv_order_put_ns(it->id, it->low);
     it->high_len = successor(it->high, kv_order_put_ns(it->id, it->high));
@@ -182,7 +194,7 @@ static int find(kv_iter *it, const unsigned char *bound, size_t len, int *at)
 static int settle(kv_iter *it)
 {
     kv_region *r = &it->ns->h->s->region;
-    int e;
+    int e, i;
 
     for (;;) {
         if (it->done)
@@ -200,8 +212,10 @@ static int settle(kv_iter *it)
                 return e;
             it->fresh = 0;
             it->buckets = it->records = 0;
+            it->pending = 0;
             kv_leaf_prefix(&it->leaf, it->key);
-            kv_leaf_prefix(&it->leaf, it->ahead);
+            for (i = 0; i < STEP; i++)
+                kv_leaf_prefix(&it->leaf, it->ahead[i]);
             KV_PAUSE("list: leaf read");
         }
         if (it->i >= it->from && it->i < it->to)
@@ -221,81 +235,202 @@ static int settle(kv_iter *it)
     }
 }
 
-/* Another step of each, as far as there are keys in the leaf. */
-static KV_NOINLINE void look_ahead(kv_iter *it)
+/* How many keys of the leaf are left, at most n. */
+static inline int left(const kv_iter *it, int n)
 {
-    kv_db *s = it->ns->h->s;
-    uint64_t seed0 = it->ns->seed0, seed1 = it->ns->seed1, hash, word;
-    int i, n, step = it->reverse ? -1 : 1,
-              left = it->reverse ? it->i - it->from + 1 : it->to - it->i;
-    const uint64_t *slot;
-    unsigned k;
-    size_t len;
+    int left = it->reverse ? it->i - it->from + 1 : it->to - it->i;
 
-    left = left < 3 * STEP ? left : 3 * STEP;
-    for (n = it->buckets, i = it->i + n * step; n < left; n++, i += step) {
-        len = kv_leaf_rest(&it->leaf, i, it->ahead);
-        if (len < 4)
-            break;
-        hash = kv_hash_key(seed0, seed1, it->id, it->ahead + 4, len - 4);
-        slot = kv_hash_bucket(&s->region, hash);
-        kv_prefetch(slot);
-        k = (it->turn + (unsigned)n) % RING;
-        it->hash[k] = hash;
-        it->slot[k] = slot;
-    }
-    it->buckets = n;
-    for (i = n, n = it->records; n < i && n < 2 * STEP; n++) {
-        k = (it->turn + (unsigned)n) % RING;
-        hash = it->hash[k];
-        slot = kv_hash_slot(it->slot[k], hash);
-        it->slot[k] = slot;
-        word = kv_hash_peek(slot, hash);
-        if (word != 0)
-            kv_log_prefetch(&s->log, word & KV_ADDR_MASK);
-    }
-    it->records = n;
+    return left < n ? left : n;
 }
 
-/* The usual case, as in glance of read.c: the key's record is plain and where its home bucket says.
- * What the iterator's flags ask for is copied. 0: it is not so. */
-static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_record *out)
+/* Fetches the buckets of the next n keys, as far as that has not been done. Each of these loops is
+ * short: what a processor has in view at a time bounds how many misses overlap. */
+static void fetch_buckets(kv_iter *it, int n)
+{
+    kv_region *r = &it->ns->h->s->region;
+    uint64_t seed0 = it->ns->seed0, seed1 = it->ns->seed1, hash;
+    int from = it->buckets, have = from, step = it->reverse ? -1 : 1, i = it->i + from * step;
+    size_t len[STEP];
+    unsigned k;
+    int j, some;
+
+    while (have < n) {
+        some = n - have < STEP ? n - have : STEP;
+        for (j = 0; j < some; j++, i += step) {
+            len[j] = kv_leaf_rest(&it->leaf, i, it->ahead[j]);
+            if (kv_unlikely(len[j] < 4))
+                n = some = j; /* damage: whose turn it is will tell */
+        }
+        for (j = 0; j < some; j++, have++) {
+            hash = kv_hash_key(seed0, seed1, it->id, it->ahead[j] + 4, len[j] - 4);
+            k = (it->turn + (unsigned)have) % RING;
+            it->hash[k] = hash;
+            it->slot[k] = kv_hash_bucket(r, hash);
+            it->pending &= ~(1u << k);
+        }
+    }
+    for (; from < have; from++)
+        kv_prefetch(it->slot[(it->turn + (unsigned)from) % RING]);
+    it->buckets = have;
+}
+
+/* The record that a slot names. It is read once, so it shall not displace what the program uses. */
+static inline void fetch_record(const kv_log *l, uint64_t slot, uint32_t span)
+{
+    const char *p = kv_log_look(l, slot & KV_ADDR_MASK).base, *end;
+
+    if (p == NULL)
+        return;
+    p += (slot & 0x3fffff) << 2;
+    for (end = p + span; p < end; p += 64)
+        kv_prefetch_once(p);
+    kv_prefetch_once(end - 1);
+}
+
+/* Their records, if their slots are in their own buckets; else the next bucket of the chain. */
+static void fetch_records(kv_iter *it, int n)
 {
     kv_db *s = it->ns->h->s;
-    kv_scratch *to = &it->ns->scratch;
-    uint64_t slot = kv_hash_peek(it->slot[it->turn], it->hash[it->turn]);
-    kv_rec_plain plain;
+    uint64_t slot[RING];
+    int from = it->records, found = 0, i;
+    const uint64_t *own;
+    unsigned k;
+
+    n = n < it->buckets ? n : it->buckets;
+    for (; from < n; from++) {
+        k = (it->turn + (unsigned)from) % RING;
+        own = it->slot[k];
+        it->slot[k] = kv_hash_slot(own, it->hash[k]);
+        slot[found] = kv_hash_peek(it->slot[k], it->hash[k]);
+        if (kv_likely(slot[found] != 0)) {
+            found++;
+            it->chained &= ~(1u << k);
+        } else {
+            it->slot[k] = kv_hash_chained(&s->region, own);
+            kv_prefetch(it->slot[k]);
+            it->chained |= 1u << k;
+            it->pending |= 1u << k;
+        }
+        it->records = from + 1;
+    }
+    for (i = 0; i < found; i++)
+        fetch_record(&s->log, slot[i], it->span);
+}
+
+/* And the records that those name. */
+static void fetch_chained(kv_iter *it)
+{
+    uint64_t slot;
+    int k;
+
+    for (; it->pending; it->pending &= it->pending - 1) {
+        k = __builtin_ctz(it->pending);
+        it->slot[k] = kv_hash_slot(it->slot[k], it->hash[k]);
+        slot = kv_hash_peek(it->slot[k], it->hash[k]);
+        if (slot != 0)
+            fetch_record(&it->ns->h->s->log, slot, it->span);
+    }
+}
+
+/* Another step of each, as far as there are keys in the leaf and as n are wanted. */
+static void look_ahead(kv_iter *it, int n)
+{
+    int begun = it->records > 0;
+
+    fetch_buckets(it, left(it, n < 3 * STEP ? n : 3 * STEP));
+    fetch_records(it, 2 * STEP);
+    if (!begun)
+        fetch_chained(it); /* else after this step's records were read */
+    /* No more in this leaf, and it is not the last one. */
+    if (it->buckets < n && it->leaf.beside != 0 &&
+        (it->reverse ? it->from == 0 : it->to == it->leaf.count)) {
+        kv_order_prefetch(&it->ns->h->s->region, it->leaf.beside);
+        it->leaf.beside = 0;
+    }
+}
+
+/* The usual case, as in glance of read.c: a plain record, with what the iterator's flags ask for.
+ * *now: the time, or 0 until it is needed. Returns where the record lies, which counts if kv_still
+ * says so of segment *id after all was read; NULL: it is not so. */
+static inline __attribute__((always_inline)) const char *find_plain(kv_iter *it, unsigned k,
+                                                                    const char *key, uint32_t len,
+                                                                    kv_rec_plain *out, uint32_t *id,
+                                                                    int64_t *now)
+{
+    kv_db *s = it->ns->h->s;
+    uint64_t slot = kv_hash_peek(it->slot[k], it->hash[k]);
     const char *at;
-    uint32_t id;
+
+    at = slot ? kv_log_value(&s->log, slot & KV_ADDR_MASK, it->id, key, len, out, id) : NULL;
+    if (kv_unlikely(at == NULL))
+        return NULL;
+    it->span = (uint32_t)(out->meta + out->meta_len - at);
+    it->span = it->span < MOST_FETCHED ? it->span : MOST_FETCHED;
+    if (out->expires != 0) {
+        *now = *now ? *now : kv_store_now(s);
+        if (out->expires <= *now)
+            return NULL;
+    }
+    if (it->flags & (KV_KEYS_ONLY | KV_NO_VALUES)) {
+        out->value_len = 0;
+        out->type = KV_NULL;
+    }
+    if (it->flags & KV_KEYS_ONLY)
+        out->meta_len = 0;
+    KV_PAUSE("list: record to be taken");
+    return at;
+}
+
+/* Copies its bytes to `to`, where there is room for them. 0: it is no such value. */
+static inline int take_plain(const kv_iter *it, const char *at, const kv_rec_plain *plain, char *to,
+                             const char *key, uint32_t len, kv_record *out)
+{
     kv_rec r;
 
-    at = slot ? kv_log_value(&s->log, slot & KV_ADDR_MASK, it->id, key, len, &plain, &id) : NULL;
-    if (kv_unlikely(at == NULL || (plain.expires != 0 && plain.expires <= kv_store_now(s))))
-        return 0;
-    KV_PAUSE("list: record to be taken");
     memset(out, 0, sizeof *out);
     out->key = key;
     out->key_len = len;
     if (it->flags & KV_KEYS_ONLY)
-        return kv_still(s, id);
-    out->expires = plain.expires;
-    kv_rec_history(at, &out->rev, &out->id, &out->created, &out->updated);
-    r.value_len = it->flags & KV_NO_VALUES ? 0 : plain.value_len;
-    r.type = it->flags & KV_NO_VALUES ? KV_NULL : (uint8_t)plain.type;
-    out->meta_len = plain.meta_len;
-    if (r.value_len + out->meta_len != 0) {
-        if (r.value_len + out->meta_len > to->cap &&
-            kv_scratch_need(to, r.value_len + out->meta_len) != KV_OK)
-            return 0;
-        memcpy(to->p, plain.meta - r.value_len, r.value_len + out->meta_len);
-    }
-    r.value = to->p;
-    out->meta = to->p + r.value_len;
-    if (r.type == KV_NULL)
-        out->value.type = KV_NULL;
-    else if (kv_value_read(&r, &out->value) != KV_OK)
+        return 1;
+    out->expires = plain->expires;
+    kv_rec_history(at, &r.rev, &r.id, &r.created, &r.updated);
+    out->rev = r.rev;
+    out->id = r.id;
+    out->created = r.created;
+    out->updated = r.updated;
+    if (plain->value_len + plain->meta_len != 0)
+        memcpy(to, plain->meta - plain->value_len, plain->value_len + plain->meta_len);
+    out->meta_len = plain->meta_len;
+    out->meta = to + plain->value_len;
+    out->value.type = KV_NULL;
+    if (plain->type == KV_NULL)
+        return 1;
+    r.type = (uint8_t)plain->type;
+    r.value = to;
+    r.value_len = plain->value_len;
+    return kv_value_read(&r, &out->value) == KV_OK;
+}
+
+/* A loop may write between two calls, and must see it then. So no slot in another bucket of a chain
+ * is believed from one call to the next: that bucket may have been freed, taken for a split and,
+ * when that was undone, left as it was. */
+static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_record *out)
+{
+    kv_scratch *to = &it->ns->scratch;
+    int64_t now = 0;
+    kv_rec_plain plain;
+    uint32_t id;
+    const char *at;
+
+    if (kv_unlikely(it->chained >> it->turn & 1))
         return 0;
-    return kv_still(s, id);
+    at = find_plain(it, it->turn, key, len, &plain, &id, &now);
+    if (kv_unlikely(at == NULL))
+        return 0;
+    if (plain.value_len + plain.meta_len > to->cap &&
+        kv_scratch_need(to, plain.value_len + plain.meta_len) != KV_OK)
+        return 0;
+    return take_plain(it, at, &plain, to->p, key, len, out) && kv_still(it->ns->h->s, id);
 }
 
 /* Whatever it is. */
@@ -320,12 +455,30 @@ static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
     return kv_record_fill(it->ns->h->s, r, &it->ns->blob, out);
 }
 
-static void advance(kv_iter *it)
+static void advance(kv_iter *it, int n)
 {
-    it->i += it->reverse ? -1 : 1;
-    it->turn = (it->turn + 1) % RING;
-    it->buckets--;
-    it->records--;
+    it->i += it->reverse ? -n : n;
+    it->turn = (it->turn + (unsigned)n) % RING;
+    it->buckets -= n;
+    it->records -= n;
+}
+
+/* What may have changed since the last call: the index, the namespace. Makes i the next key's
+ * index. KV_ENOTFOUND: the end. */
+static int resume(kv_iter *it)
+{
+    kv_db *s = it->ns->h->s;
+
+    if (kv_unlikely(it->s != s) && !it->done) { /* another index */
+        it->s = s;
+        it->state = kv_ns_state_word(s, it->id);
+        it->done = it->state == NULL;
+        it->buckets = it->records = 0;
+        it->pending = 0;
+    }
+    if (!it->done && kv_load(it->state) != KV_NAME_LIVE)
+        it->done = 1; /* dropped at once, though its entries go later */
+    return settle(it);
 }
 
 static int next(kv_iter *it, kv_record *out)
@@ -338,27 +491,20 @@ static int next(kv_iter *it, kv_record *out)
     int e;
     kv_db *s = it->ns->h->s;
 
-    if (kv_unlikely(it->s != s) && !it->done) { /* another index */
-        it->s = s;
-        it->state = kv_ns_state_word(s, it->id);
-        it->done = it->state == NULL;
-        it->buckets = it->records = 0;
-    }
     kv_scratch_shrink(&it->ns->scratch);
     kv_scratch_shrink(&it->ns->blob);
-    for (;; advance(it)) {
-        if (!it->done && kv_load(it->state) != KV_NAME_LIVE)
-            it->done = 1; /* dropped at once, though its entries go later */
-        e = settle(it);
+    for (;; advance(it, 1)) {
+        e = resume(it);
         if (e != KV_OK)
             return e;
         if (it->records <= STEP)
-            look_ahead(it);
+            look_ahead(it, 3 * STEP);
         n = kv_leaf_rest(&it->leaf, it->i, it->key);
         if (kv_unlikely(n < 5 || it->records <= 0))
             return damaged_order(it);
         if (kv_likely(read_plainly(it, key, (uint32_t)n - 4, out))) {
-            advance(it);
+            advance(it, 1);
+            fetch_chained(it);
             return KV_OK;
         }
         e = read_next(it, key, (uint32_t)n - 4, &r);
@@ -367,7 +513,7 @@ static int next(kv_iter *it, kv_record *out)
             e = fill_next(it, &r, &got);
             if (e == KV_OK) {
                 *out = got;
-                advance(it);
+                advance(it, 1);
                 return KV_OK;
             }
             if (e == KV_ENOTFOUND) /* as get_blob */
@@ -391,6 +537,54 @@ int kv_iter_next(kv_iter *it, kv_record *out)
         e = next(it, out);
     while (kv_again(it->ns->h, &e));
     return e;
+}
+
+/* The keys go into the room first, as the order has them; then the bytes of the records. */
+int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
+{
+    char *to = room, *end = to + size;
+    const char *key[STEP], *at;
+    size_t len[STEP], bytes;
+    uint32_t id, oldest = UINT32_MAX;
+    int64_t now = 0;
+    kv_rec_plain plain;
+    int i, step = it->reverse ? -1 : 1;
+
+    if (kv_enter(it->ns->h) != KV_OK || resume(it) != KV_OK)
+        return 0; /* kv_iter_next says why */
+    look_ahead(it, n);
+    n = n < STEP ? n : STEP;
+    n = n < it->records ? n : it->records;
+    for (i = 0; i < n && end - to >= (ptrdiff_t)sizeof it->key; i++) {
+        if (kv_likely(it->leaf.plen <= 32))
+            memcpy(to, it->key, 32);
+        else
+            memcpy(to, it->key, (size_t)it->leaf.plen);
+        len[i] = kv_leaf_rest(&it->leaf, it->i + i * step, (unsigned char *)to);
+        if (kv_unlikely(len[i] < 5))
+            break;
+        key[i] = to + 4;
+        to += len[i];
+        len[i] -= 4;
+    }
+    n = i;
+    for (i = 0; i < n; i++) {
+        at = find_plain(it, (it->turn + (unsigned)i) % RING, key[i], (uint32_t)len[i], &plain, &id,
+                        &now);
+        if (kv_unlikely(at == NULL))
+            break;
+        bytes = plain.value_len + plain.meta_len;
+        if (kv_unlikely(bytes > (size_t)(end - to) ||
+                        !take_plain(it, at, &plain, to, key[i], (uint32_t)len[i], &out[i])))
+            break;
+        to += bytes;
+        oldest = id < oldest ? id : oldest;
+    }
+    fetch_chained(it);
+    if (kv_unlikely(i == 0 || !kv_still(it->ns->h->s, oldest)))
+        return 0;
+    advance(it, i);
+    return i;
 }
 
 int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n)

@@ -9,6 +9,7 @@
 #include "lua_kv.h"
 #include "lua_json.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* A page with values ends here, so that a client's `limit` cannot ask for everything at once. */
@@ -89,16 +90,109 @@ static kv_iter *new_iter(lua_State *L)
     return align(lua_newuserdata(L, kv_iter_size() + 15));
 }
 
-/* Names of an entry's fields, on the stack: cheaper than having Lua look each up for each key. */
+/* ---- list --------------------------------------------------------------- */
+
+/* A page while it is read. */
+typedef struct page {
+    int keys;  /* stack index of the table of entries */
+    int names; /* and of the names of an entry's fields: cheaper than having Lua look them up */
+    int64_t count;
+    size_t bytes; /* of its values */
+} page;
+
 enum { NAME, EXPIRATION, METADATA, VALUE, FIELDS };
 
-static int push_fields(lua_State *L)
+static void begin_page(lua_State *L, page *p, int keys)
 {
+    p->keys = keys;
+    p->names = lua_gettop(L) + 1;
+    p->count = 0;
+    p->bytes = 0;
     lua_pushliteral(L, "name");
     lua_pushliteral(L, "expiration");
     lua_pushliteral(L, "metadata");
     lua_pushliteral(L, "value");
-    return lua_gettop(L) - FIELDS + 1;
+}
+
+/* Whether the page ends before this record. */
+static int is_full(page *p, const range *o, const kv_record *r)
+{
+    size_t len = r->value.type == KV_STRING || r->value.type == KV_JSON ? r->value.len : 0;
+
+    if (p->count == o->limit || (p->count != 0 && p->bytes + len > PAGE_BYTES))
+        return 1;
+    p->bytes += len;
+    return 0;
+}
+
+/* Where the next page begins. */
+static void end_after(range *o, const kv_record *r)
+{
+    o->r.after = memcpy(o->after, r->key, r->key_len);
+    o->r.after_len = r->key_len;
+}
+
+/* Adds the entry of a record whose bytes stay where they are, or whose value is at stack index
+ * `value` already. Returns 1, or results of a failure. */
+static int add_entry(lua_State *L, page *p, const range *o, const kv_record *r, int value)
+{
+    int n;
+
+    lua_createtable(L, 0, 1 + (r->expires != 0) + (r->meta_len != 0) + o->values);
+    lua_pushvalue(L, p->names + NAME);
+    lua_pushlstring(L, r->key, r->key_len);
+    lua_rawset(L, -3);
+    if (r->expires != 0) {
+        lua_pushvalue(L, p->names + EXPIRATION);
+        lua_pushnumber(L, (lua_Number)r->expires / 1000);
+        lua_rawset(L, -3);
+    }
+    if (r->meta_len != 0) {
+        lua_pushvalue(L, p->names + METADATA);
+        kv_lua_push_meta(L, r);
+        lua_rawset(L, -3);
+    }
+    if (o->values) {
+        lua_pushvalue(L, p->names + VALUE);
+        if (value != 0)
+            lua_pushvalue(L, value);
+        else if ((n = kv_lua_push(L, &r->value, KV_LUA_PLAIN)) != 1)
+            return n;
+        lua_rawset(L, -3);
+    }
+    lua_rawseti(L, p->keys, (int)++p->count);
+    return 1;
+}
+
+enum { FULL = 1 };
+
+/* Adds the next record, whatever it is. KV_OK, KV_ENOTFOUND, FULL, or a failure's code, whose
+ * results are announced by *n. */
+static int add_next(lua_State *L, const kv_lua_call *c, kv_iter *it, page *p, range *o, char *room,
+                    int *n)
+{
+    int top = lua_gettop(L), value = 0, rc;
+    kv_record r; /* its key lies in the iterator, the rest where the next call of the core may */
+
+    rc = kv_iter_next(it, (kv_lua_live(L, c), &r));
+    if (rc != KV_OK)
+        return rc;
+    if (is_full(p, o, &r))
+        return FULL;
+    end_after(o, &r);
+    r.key = o->after;
+    if (KV_LUA_COPIES_FIRST && r.value.type == KV_STRING && r.meta_len == 0) {
+        kv_lua_push(L, &r.value, KV_LUA_PLAIN);
+        value = top + 1;
+    } else if (o->values || r.meta_len != 0) {
+        rc = kv_lua_keep(L, c, o->after, r.key_len, &r, room);
+        if (rc != KV_OK) /* KV_ENOTFOUND: gone while memory for it was found */
+            return rc == KV_ENOTFOUND ? KV_OK : rc;
+    }
+    if ((*n = add_entry(L, p, o, &r, value)) != 1)
+        return KV_ECORRUPT;
+    lua_settop(L, top);
+    return KV_OK;
 }
 
 /* Reads a page into the table at `keys`; KV_ENOTFOUND: that was all, KV_OK: there is more, behind
@@ -107,74 +201,32 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
 {
     char room[KV_LUA_ROOM], memory[KV_ITER_SIZE + 15];
     kv_iter *it = align(memory);
-    int64_t count = 0;
-    size_t bytes = 0;
-    int names = push_fields(L), top = lua_gettop(L), rc;
+    kv_record r[KV_ITER_MOST];
+    page p;
+    int rc, i, some;
 
+    begin_page(L, &p, keys);
     if (!o->values)
         o->r.flags |= KV_NO_VALUES;
     rc = kv_iter_init(it, kv_lua_live(L, c), &o->r);
     while (rc == KV_OK) {
-        kv_record
-            r;     /* its key lies in the iterator, the rest where the next call of the core may */
-        int first; /* the value, when it is on the stack already */
-        const char *name;
+        int64_t wanted = o->limit - p.count; /* and whether there is one more */
+
         kv_lua_live(L, c);
-        rc = kv_iter_next(it, &r);
-        if (rc != KV_OK)
-            return rc;
-        name = r.key;
-        if (count == o->limit)
-            return KV_OK;
-        if (r.value.type == KV_STRING || r.value.type == KV_JSON) {
-            if (count != 0 && bytes + r.value.len > PAGE_BYTES)
-                return KV_OK;
-            bytes += r.value.len;
-        }
-        /* Only where it may be asked for after the iterator went on. */
-        if (o->values || r.meta_len != 0 || count + 1 == o->limit) {
-            name = memcpy(o->after, r.key, r.key_len);
-            o->r.after = o->after;
-            o->r.after_len = r.key_len;
-        }
-        first = KV_LUA_COPIES_FIRST && r.value.type == KV_STRING && r.meta_len == 0;
-        if (first)
-            kv_lua_push(L, &r.value, KV_LUA_PLAIN);
-        else if (o->values || r.meta_len != 0)
-            rc = kv_lua_keep(L, c, o->after, r.key_len, &r, room);
-        if (rc == KV_ENOTFOUND) { /* gone while memory for it was found */
-            rc = KV_OK;
-            continue;
-        }
-        if (rc != KV_OK)
-            return rc;
-        lua_createtable(L, 0, 1 + (r.expires != 0) + (r.meta_len != 0) + o->values);
-        lua_pushvalue(L, names + NAME);
-        lua_pushlstring(L, name, r.key_len);
-        lua_rawset(L, -3);
-        if (r.expires != 0) {
-            lua_pushvalue(L, names + EXPIRATION);
-            lua_pushnumber(L, (lua_Number)r.expires / 1000);
-            lua_rawset(L, -3);
-        }
-        if (r.meta_len != 0) {
-            lua_pushvalue(L, names + METADATA);
-            kv_lua_push_meta(L, &r);
-            lua_rawset(L, -3);
-        }
-        if (o->values) {
-            lua_pushvalue(L, names + VALUE);
-            if (first)
-                lua_pushvalue(L, top + 1);
-            else if ((*n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
+        some = kv_iter_some(it, r, wanted < INT_MAX ? (int)wanted + 1 : INT_MAX, room, sizeof room);
+        if (some == 0)
+            rc = add_next(L, c, it, &p, o, room, n);
+        for (i = 0; i < some && rc == KV_OK; i++) {
+            if (is_full(&p, o, &r[i]))
+                rc = FULL;
+            else if ((*n = add_entry(L, &p, o, &r[i], 0)) != 1)
                 return KV_ECORRUPT;
-            lua_rawset(L, -3);
         }
-        lua_rawseti(L, keys, (int)++count);
-        if (o->values || r.meta_len != 0)
-            lua_settop(L, top);
+        i -= rc == FULL;
+        if (some != 0 && i != 0)
+            end_after(o, &r[i - 1]);
     }
-    return rc;
+    return rc == FULL ? KV_OK : rc;
 }
 
 static int op_list(lua_State *L, const kv_lua_call *c)

@@ -72,6 +72,7 @@ typedef struct kv_leaf {
     int ends, data, dlen;     /* offsets in it of where its keys' ends and bytes are; how many */
     int plen;                 /* bytes that all begin with; they lie before `data` */
     int has_lower, has_upper; /* lower <= keys < upper; without: unbounded */
+    uint64_t beside;          /* its neighbour in the direction read, a hint; 0: not known */
     uint32_t lower_len, upper_len;
     unsigned char lower[KV_ORDER_KEY], upper[KV_ORDER_KEY];
 } kv_leaf;
@@ -81,6 +82,8 @@ typedef struct kv_leaf {
  * KV_ECORRUPT: damage. The next leaf is the one that covers `upper`; the previous one is the one
  * before `lower`. Never waits; starts again by itself when a node was reused. */
 int kv_order_read(kv_region *r, const void *key, size_t len, int before, kv_leaf *leaf);
+/* Fetches the lines of a leaf's neighbour. */
+void kv_order_prefetch(kv_region *r, uint64_t beside);
 /* First index whose key is >= key; count when none. */
 int kv_leaf_find(const kv_leaf *leaf, const void *key, size_t len);
 /* Writes key i (KV_ORDER_KEY bytes of room), returns its length; 0: damage. */

@@ -104,6 +104,7 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
     kv_view v;
 
     leaf->count = leaf->plen = leaf->has_lower = leaf->has_upper = 0;
+    leaf->beside = 0;
     *word = kv_load(&r->head->order[KV_ORDER_ROOT]);
     if (*word == 0)
         return 1;
@@ -130,7 +131,21 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
         if (!narrow(leaf, &v, i))
             return -1;
         *word = v.child[i];
+        i += before ? -1 : 1;
+        leaf->beside = i >= 0 && i < v.count ? v.child[i] : 0;
     }
+}
+
+void kv_order_prefetch(kv_region *r, uint64_t beside)
+{
+    uint32_t id = (uint32_t)beside - 1, i;
+    const char *node;
+
+    if (id >= kv_load(&r->limit[KV_NODES]))
+        return;
+    node = kv_region_at(r, KV_NODES, id, KV_NODES_FIRST, KV_NODES_SIZE);
+    for (i = 0; i < (uint32_t)KV_NODE_CAP; i += 64)
+        kv_prefetch(node + i);
 }
 
 int kv_order_read(kv_region *r, const void *key, size_t len, int before, kv_leaf *leaf)

@@ -50,6 +50,8 @@
 #define KV_NOINLINE     __attribute__((noinline))
 #define KV_PRINTF(a, b) __attribute__((format(printf, a, b)))
 #define kv_prefetch(p)  __builtin_prefetch(p)
+/* What is used once: it displaces as little as possible. */
+#define kv_prefetch_once(p) __builtin_prefetch((p), 0, 0)
 /* C99 has no static assertions; a negative array size does. */
 #define KV_STATIC_ASSERT(cond, name) typedef char kv_assert_##name[(cond) ? 1 : -1]
 

@@ -10,6 +10,7 @@
 #define KV_SPEC_MODEL_H
 
 #include "check.h"
+#include "several.h"
 #include "store.h"
 
 #include <dirent.h>
@@ -847,6 +848,7 @@ static inline void op_list(model *m, int i)
     kv_record got;
     int j, k, e, limit;
     char text[KV_MAX_CURSOR], key[KV_MAX_KEY];
+    several some;
     size_t text_len, key_len;
 
     m->op = "list";
@@ -854,6 +856,7 @@ static inline void op_list(model *m, int i)
     limit = roll(2) ? MODEL_KEYS : (int)roll(6);
     e = kv_iter_init(it, m->ns[i], &b.r);
     HOLDS(m, e == KV_OK);
+    several_begin(&some, (int)roll(2));
     for (j = 0; j < MODEL_KEYS && !m->failed; j++) {
         k = b.r.flags & KV_REVERSE ? MODEL_KEYS - 1 - j : j;
         if (!is_live(&m->space[i].rec[k], now) || !in_range(k, &b.r))
@@ -861,7 +864,7 @@ static inline void op_list(model *m, int i)
         count++;
         if (limit == 0)
             continue;
-        e = kv_iter_next(it, &got);
+        e = several_next(&some, it, &got);
         if (m->faults && is_refusal(e)) {
             free(it);
             return;
@@ -882,6 +885,7 @@ static inline void op_list(model *m, int i)
             b.r.after = key;
             b.r.after_len = (uint32_t)key_len;
             HOLDS(m, kv_iter_init(it, m->ns[i], &b.r) == KV_OK);
+            several_begin(&some, (int)roll(2));
             b.r.after = NULL;
             limit = roll(2) ? MODEL_KEYS : 1 + (int)roll(6);
             /* Where it led on from is no bound of the listing, so it is not one of the count. */
@@ -889,7 +893,8 @@ static inline void op_list(model *m, int i)
         }
     }
     if (limit && !m->failed)
-        HOLDS(m, kv_iter_next(it, &got) == KV_ENOTFOUND && kv_iter_next(it, &got) == KV_ENOTFOUND);
+        HOLDS(m, several_next(&some, it, &got) == KV_ENOTFOUND &&
+                     kv_iter_next(it, &got) == KV_ENOTFOUND);
     if (count < UINT64_MAX / 2)
         HOLDS(m, kv_count(m->ns[i], &b.r, &n) == KV_OK && n == count);
     free(it);

@@ -87,6 +87,7 @@ static void dump_store(kv *h, dump *d, int any)
 {
     static const char *const names[] = {"first", "second"};
     kv_iter *it = malloc(kv_iter_size());
+    several some;
     kv_record r;
     char key[16];
     kv_ns *ns;
@@ -102,7 +103,8 @@ static void dump_store(kv *h, dump *d, int any)
             continue;
         }
         e = kv_iter_init(it, ns, NULL);
-        while (e == KV_OK && (e = kv_iter_next(it, &r)) == KV_OK) {
+        several_begin(&some, (int)i);
+        while (e == KV_OK && (e = several_next(&some, it, &r)) == KV_OK) {
             from = d->len;
             describe(names[i], &r, &d->text, &d->len);
             if (any)

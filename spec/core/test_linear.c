@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "history.h"
+#include "several.h"
 #include "share.h"
 
 #include <sys/prctl.h>
@@ -199,15 +200,17 @@ static void do_list(worker *w)
     log_entry *e[KEYS];
     int k, last = -1, rc, reverse = (int)roll(2);
     kv_range range = {0};
+    several some;
     kv_record r;
 
+    several_begin(&some, (int)roll(2));
     for (k = 0; k < KEYS; k++)
         e[k] = begin_call(w, k, CALL_READ);
     for (k = 0; k < KEYS; k++)
         e[k]->value = 0;
     range.flags = reverse ? KV_REVERSE : 0;
     rc = kv_iter_init(w->it, w->ns, &range);
-    while (rc == KV_OK && (rc = kv_iter_next(w->it, &r)) == KV_OK) {
+    while (rc == KV_OK && (rc = several_next(&some, w->it, &r)) == KV_OK) {
         k = r.key_len == 4 && memcmp(r.key, "key", 3) == 0 ? r.key[3] - '0' : KEYS;
         if (k >= KEYS || (last >= 0 && (reverse ? k >= last : k <= last))) {
             fail("listed what never was, or out of order", rc);

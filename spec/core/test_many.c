@@ -20,6 +20,7 @@
  * that failed stays.
  */
 #define _GNU_SOURCE
+#include "several.h"
 #include "state.h"
 
 #include <signal.h>
@@ -201,9 +202,12 @@ static int read_one(kv_ns *ns, int worker, int key)
 static int list_all(kv_ns *ns, kv_iter *it)
 {
     static uint64_t from[WORKERS][KEYS], found[WORKERS][KEYS];
+    static int turn;
     int w, k, last = -1, rc;
+    several some;
     kv_record r;
 
+    several_begin(&some, ++turn % 2);
     for (w = 0; w < WORKERS; w++)
         for (k = 0; k < KEYS; k++) {
             from[w][k] = least(&all->key[w][k]);
@@ -211,7 +215,7 @@ static int list_all(kv_ns *ns, kv_iter *it)
         }
     if ((rc = kv_iter_init(it, ns, NULL)) != KV_OK)
         return fail("list", 0, 0, (uint64_t)-rc, 0, 0);
-    while ((rc = kv_iter_next(it, &r)) == KV_OK) {
+    while ((rc = several_next(&some, it, &r)) == KV_OK) {
         if (r.key_len == 5 && memcmp(r.key, "count", 5) == 0)
             continue;
         if (r.key_len != 7 || (w = r.key[4] - '0') < 0 || w >= WORKERS ||

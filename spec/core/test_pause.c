@@ -13,6 +13,7 @@
  * there. POINT=text takes only the points whose names hold that text; SEED=n repeats the choices.
  */
 #define _GNU_SOURCE
+#include "several.h"
 #include "versions.h"
 
 #include <linux/futex.h>
@@ -333,21 +334,23 @@ static void list_end(listing *l)
                 CHECK(version_judge("not listed", KV_ENOTFOUND, NULL, w, k, l->from[w][k]));
 }
 
-/* page: so many at a time, each page led to by a cursor. */
-static int list_all(handle *a, int reverse, int page)
+/* page: so many at a time, each page led to by a cursor; 0: all, several keys at once if told. */
+static int list_some(handle *a, int reverse, int page, int many)
 {
     kv_iter *it = malloc(kv_iter_size());
     char text[KV_MAX_CURSOR], key[KV_MAX_KEY];
     kv_range range = {0};
     kv_record r;
+    several some;
     listing l;
     size_t n;
     int rc, left = page;
 
     range.flags = reverse ? KV_REVERSE : 0;
     list_begin(&l, reverse);
+    several_begin(&some, many);
     rc = kv_iter_init(it, a->n, &range);
-    while (rc == KV_OK && (rc = kv_iter_next(it, &r)) == KV_OK && list_one(&l, &r)) {
+    while (rc == KV_OK && (rc = several_next(&some, it, &r)) == KV_OK && list_one(&l, &r)) {
         if (page == 0 || --left > 0)
             continue;
         left = page;
@@ -366,6 +369,11 @@ static int list_all(handle *a, int reverse, int page)
     else
         list_end(&l);
     return KV_OK;
+}
+
+static int list_all(handle *a, int reverse, int page)
+{
+    return list_some(a, reverse, page, 0);
 }
 
 /* ---- writing ---------------------------------------------------------------------------- */
@@ -705,7 +713,7 @@ static int do_read(handle *a, int i)
 
 static int do_list(handle *a, int i)
 {
-    return list_all(a, i % 2, 0);
+    return list_some(a, i % 2, 0, i / 2 % 2);
 }
 
 static int do_last_name(handle *a, int i)
@@ -999,6 +1007,10 @@ static int op_list_back(handle *a)
 {
     return list_all(a, 1, 0);
 }
+static int op_list_several(handle *a)
+{
+    return list_some(a, 0, 0, 1);
+}
 static int op_pages(handle *a)
 {
     return list_all(a, 0, 37);
@@ -1256,6 +1268,7 @@ static const operation operations[] = {
     {"get_field", op_get_field, 0, 0},
     {"list", op_list, 0, 0},
     {"list_back", op_list_back, 0, 0},
+    {"list_several", op_list_several, 0, 0},
     {"pages", op_pages, 0, 0},
     {"count", op_count, 0, 0},
     {"stats", op_stats, 0, 0},

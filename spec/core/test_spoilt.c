@@ -7,6 +7,7 @@
  * the log, from which the next opening builds an index that checks.
  */
 #define _GNU_SOURCE
+#include "several.h"
 #include "state.h"
 #include "write.h"
 
@@ -459,8 +460,9 @@ static int do_delete_prefix(void)
     return kv_delete_prefix(ns, "k", 1, &n);
 }
 
-static int do_list(int reverse)
+static int do_list(int reverse, int many)
 {
+    several some;
     kv_iter *it = malloc(kv_iter_size());
     kv_range range = {0};
     kv_record r;
@@ -468,8 +470,9 @@ static int do_list(int reverse)
 
     range.flags = reverse ? KV_REVERSE : 0;
     e = kv_iter_init(it, ns, &range);
+    several_begin(&some, many);
     for (n = 0; e == KV_OK && n < 10 * KEYS; n++)
-        e = kv_iter_next(it, &r);
+        e = several_next(&some, it, &r);
     CHECK(n < 10 * KEYS);
     free(it);
     return e == KV_ENOTFOUND ? KV_OK : e;
@@ -477,12 +480,17 @@ static int do_list(int reverse)
 
 static int do_forwards(void)
 {
-    return do_list(0);
+    return do_list(0, 0);
 }
 
 static int do_backwards(void)
 {
-    return do_list(1);
+    return do_list(1, 0);
+}
+
+static int do_several(void)
+{
+    return do_list(0, 1);
 }
 
 static int do_count(void)
@@ -617,6 +625,7 @@ static const struct call {
     {"delete prefix", do_delete_prefix},
     {"list", do_forwards},
     {"list backwards", do_backwards},
+    {"list several at once", do_several},
     {"count", do_count},
     {"names", do_names},
     {"namespace", do_namespace},

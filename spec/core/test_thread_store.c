@@ -211,16 +211,19 @@ static int number_in(const kv_record *r)
 }
 
 /* What a list promises: order, each key once, and all that are there for good. */
-static void list_once(shared *s, kv_ns *ns, kv_iter *it, int back, char *buf, int all_there)
+static void list_once(shared *s, kv_ns *ns, kv_iter *it, int back, int many, char *buf,
+                      int all_there)
 {
     kv_range range = {0};
     kv_record r;
+    several some;
     uint64_t version;
     int last = back ? KEYS : -1, met = 0, e, k;
 
     range.flags = back ? KV_REVERSE : 0;
     e = kv_iter_init(it, ns, &range);
-    while (e == KV_OK && (e = kv_iter_next(it, &r)) == KV_OK) {
+    several_begin(&some, many);
+    while (e == KV_OK && (e = several_next(&some, it, &r)) == KV_OK) {
         k = number_in(&r);
         if (k < 0 || k >= KEYS || (back ? k >= last : k <= last)) {
             complain(s, "listed out of order", e);
@@ -272,7 +275,7 @@ static void *read_on(void *arg)
             for (all_there = 1, k = 0; k < KEYS; k++)
                 all_there &= k / WRITERS % 2 || get(&s->ended[k]) > 0;
         if (dice(&w->seed, 200) == 0)
-            list_once(s, ns, it, (int)dice(&w->seed, 2), buf, all_there);
+            list_once(s, ns, it, (int)dice(&w->seed, 2), (int)dice(&w->seed, 2), buf, all_there);
         if (dice(&w->seed, 5000) == 0) {
             /* Handles come and go. */
             kv_ns_close(ns);
@@ -280,7 +283,7 @@ static void *read_on(void *arg)
             h = handle(s, &ns);
         }
     }
-    list_once(s, ns, it, 0, buf, all_there);
+    list_once(s, ns, it, 0, 0, buf, all_there);
     kv_ns_close(ns);
     kv_close(h);
     free(buf);
