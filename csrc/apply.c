@@ -366,28 +366,70 @@ int kv_index_apply(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_
     return KV_OK;
 }
 
-/* Its slot is no visible word, so that several can go in one transaction: what has expired or is
- * dropped is a miss, in the index or not. */
-int kv_index_forget(kv_db *s, kv_found *f)
+static void probe_of(const kv_rec *r, kv_probe *k)
 {
-    unsigned char key[KV_ORDER_KEY];
-    int e = kv_order_remove_near(&s->region, key, order_key(&f->rec, key), &f->near);
-
-    if (e != KV_OK)
-        return e;
-    if (f->rec.kind == KV_REC_PUT && kv_ns_state(s, f->rec.ns) != KV_NAME_DROPPED)
-        count(s, f->rec.ns, &f->rec, NULL);
-    kv_hash_erase(&s->region, &f->scan);
-    return KV_OK;
+    k->len = order_key(r, k->key);
+    memset(k->key + k->len, 0, 8);
 }
 
-void kv_index_near(kv_db *s, kv_found *f, uint64_t guess)
+/* Takes the n records off the counters, those of one namespace together. */
+static void uncount(kv_db *s, const kv_found *f, int n)
 {
-    unsigned char key[KV_ORDER_KEY];
-    size_t len = order_key(&f->rec, key);
+    int64_t keys = 0, data = 0, log = 0, all = 0, all_data = 0, all_log = 0;
+    int i, counts = 0;
 
-    f->near =
-        kv_order_maybe(&s->region, key, len, guess) ? guess : kv_order_near(&s->region, key, len);
+    for (i = 0; i < n; i++) {
+        const kv_rec *r = &f[i].rec;
+
+        if (i == 0 || r->ns != f[i - 1].rec.ns)
+            counts = kv_ns_state(s, r->ns) != KV_NAME_DROPPED;
+        if (counts && r->kind == KV_REC_PUT) {
+            keys++;
+            data += data_bytes(r);
+            log += log_bytes(r);
+        }
+        if (i + 1 < n && f[i + 1].rec.ns == r->ns)
+            continue;
+        add_ns(s, r->ns, -keys, -data, -log);
+        all += keys;
+        all_data += data;
+        all_log += log;
+        keys = data = log = 0;
+    }
+    add_head(s, KV_ST_KEYS, -all);
+    add_head(s, KV_ST_DATA, -all_data);
+    add_head(s, KV_ST_LIVE, -all_log);
+}
+
+/* Their slots are no visible words, so that several can go in one transaction: what has expired or
+ * is dropped is a miss, in the index or not. */
+int kv_index_forget_run(kv_db *s, kv_found *f, const kv_probe *k, int n)
+{
+    int i, done = kv_order_remove_run(&s->region, k, n, &f->near);
+
+    if (done < 0)
+        return done;
+    uncount(s, f, done);
+    for (i = 0; i < done; i++)
+        kv_hash_erase(&s->region, &f[i].scan);
+    kv_hash_erased(&s->region, (uint64_t)done);
+    return done;
+}
+
+int kv_index_forget(kv_db *s, kv_found *f)
+{
+    kv_probe k;
+    int done;
+
+    probe_of(&f->rec, &k);
+    done = kv_index_forget_run(s, f, &k, 1);
+    return done > 0 ? KV_OK : done;
+}
+
+void kv_index_near(kv_db *s, kv_found *f, kv_probe *k, uint64_t guess)
+{
+    probe_of(&f->rec, k);
+    f->near = kv_order_maybe(&s->region, k, guess) ? guess : kv_order_near_probe(&s->region, k);
 }
 
 /* None is the visible word: old and new address lead to the same, so a swing that was seen may be

@@ -100,110 +100,159 @@ static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *ex
     return step == KV_HASH_END ? KV_OK : KV_ECORRUPT;
 }
 
-/* Timers are handled a few at a time: what each leads to, bucket, record and leaf of the key order,
- * is fetched for all of them before the first is looked at. */
+/* Timers are handled a few at a time, in one transaction: what each leads to, bucket, record and
+ * leaf of the key order, is fetched for all of them before the first is looked at. Meanwhile the
+ * records of as many behind them are on their way, and the buckets of as many behind those. */
 #define TIMERS 14
 KV_STATIC_ASSERT(TIMERS <= KV_CLEAN_AT_ONCE, at_once);
 
 typedef struct due {
-    int n;
-    uint64_t time; /* kv_order_time */
-    uint64_t last; /* the leaf that held the last one, as it is now */
-    uint32_t hash[TIMERS];
+    int n;          /* to be handled now */
+    int ahead;      /* those, and the ones behind them */
+    uint64_t time;  /* kv_order_time */
+    uint64_t addrs; /* which addresses, modulo 64, the found ones have */
+    uint64_t last;  /* the leaf that held the last one, as it is now */
+    kv_timer timer[3 * TIMERS];
     kv_found found[TIMERS]; /* the record that is due, if `there` */
+    kv_probe key[TIMERS];   /* its */
 } due;
+
+/* What the last call has fetched is on its way. */
+static void fetch(kv_db *s, const due *d)
+{
+    int i, records = 2 * d->n < d->ahead ? 2 * d->n : d->ahead;
+    uint64_t slot;
+
+    for (i = s->fetched_buckets; i < d->ahead; i++)
+        kv_hash_prefetch(&s->region, d->timer[i].hash);
+    for (i = s->fetched_records; i < records; i++) {
+        slot = kv_hash_glance(&s->region, d->timer[i].hash);
+        if (slot)
+            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
+        else
+            kv_hash_prefetch_chain(&s->region, d->timer[i].hash);
+    }
+    s->fetched_buckets = d->ahead;
+    s->fetched_records = records;
+}
+
+/* The record that is due by a timer, unless one before it has the same. */
+static void find_due(kv_db *s, due *d, int i, int64_t now)
+{
+    kv_found *f = &d->found[i];
+    int j;
+
+    f->hash = d->timer[i].hash;
+    f->there = 0;
+    kv_hash_start(&s->region, f->hash, &f->scan);
+    while (!f->there && kv_hash_next(&s->region, &f->scan) == KV_HASH_CANDIDATE) {
+        f->addr = f->scan.slot & KV_ADDR_MASK;
+        if (kv_log_peek(&s->log, f->addr, &f->rec) != KV_OK)
+            return; /* fired() says what is wrong */
+        f->there = f->rec.kind == KV_REC_PUT && f->rec.expires != 0 && f->rec.expires <= now;
+    }
+    if (f->there && d->addrs >> (f->addr & 63) & 1)
+        for (j = 0; f->there && j < i; j++)
+            f->there = !d->found[j].there || d->found[j].addr != f->addr;
+    if (f->there)
+        d->addrs |= (uint64_t)1 << (f->addr & 63);
+}
 
 static void foresee(kv_db *s, int64_t now, int most, due *d)
 {
-    uint64_t slot, guess = 0;
+    uint64_t guess = 0;
     int i;
 
-    d->n = kv_wheel_peek(&s->region, now, d->hash, most < TIMERS ? most : TIMERS);
+    if (most > TIMERS)
+        most = TIMERS;
+    d->ahead = kv_wheel_peek(&s->region, now, d->timer, 3 * most);
+    d->n = d->ahead < most ? d->ahead : most;
     d->time = kv_order_time(&s->region);
-    d->last = 0;
+    d->last = d->addrs = 0;
+    fetch(s, d);
     for (i = 0; i < d->n; i++)
-        kv_hash_prefetch(&s->region, d->hash[i]);
-    for (i = 0; i < d->n; i++) {
-        slot = kv_hash_glance(&s->region, d->hash[i]);
-        if (slot)
-            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
-    }
-    for (i = 0; i < d->n; i++) {
-        kv_found *f = &d->found[i];
-
-        f->hash = d->hash[i];
-        f->there = 0;
-        kv_hash_start(&s->region, f->hash, &f->scan);
-        while (!f->there && kv_hash_next(&s->region, &f->scan) == KV_HASH_CANDIDATE) {
-            f->addr = f->scan.slot & KV_ADDR_MASK;
-            if (kv_log_peek(&s->log, f->addr, &f->rec) != KV_OK)
-                break; /* fired() says what is wrong */
-            f->there = f->rec.kind == KV_REC_PUT && f->rec.expires != 0 && f->rec.expires <= now;
+        find_due(s, d, i, now);
+    for (i = 0; i < d->n; i++)
+        if (d->found[i].there) {
+            kv_index_near(s, &d->found[i], &d->key[i], guess);
+            guess = d->found[i].near;
         }
-        if (f->there) {
-            kv_index_near(s, f, guess);
-            guess = f->near;
-        }
-    }
 }
 
-/* Takes out what was foreseen, unless another timer has done so. Keys that fall due one after the
- * other are often neighbours: where their leaf was written anew meanwhile, the last one knows it.
- */
-static int forget_foreseen(kv_db *s, due *d, int i, int64_t deadline, int64_t now, int *expired)
+/* Takes out what was foreseen, from i on as many as are neighbours in the key order: how many, or
+ * negative. Where their leaf was written anew meanwhile, the last ones may know it. */
+static int forget_foreseen(kv_db *s, due *d, int i)
 {
-    uint64_t last = d->last;
+    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]), near = d->found[i].near;
     kv_found *f = &d->found[i];
-    int e;
+    int j, n = 1;
 
-    d->last = 0;
-    if (!f->there || f->scan.bucket[f->scan.index] != f->scan.slot)
-        return fired(s, d->hash[i], deadline, now, expired);
-    kv_blob_dead(s, &f->rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
-    *expired = 1;
-    if (!kv_order_still(&s->region, f->near, d->time))
-        f->near = last;
-    e = kv_index_forget(s, f);
+    while (i + n < d->n && f[n].there && f[n].near == near)
+        n++;
+    if (!kv_order_still(&s->region, near, d->time))
+        f->near = d->last;
+    n = kv_index_forget_run(s, f, &d->key[i], n);
+    for (j = 0; j < n; j++)
+        kv_blob_dead(s, &f[j].rec, tail);
     d->last = f->near;
-    return e;
+    return n;
 }
 
 /* Journal words with which a transaction takes no further timer. */
 #define TIMERS_JOURNAL (KV_JOURNAL_MAX / 2)
 
+/* Handles timers that were foreseen, and takes them off the wheel. FIRED, or negative. */
+static int fire_foreseen(kv_db *s, due *d, int64_t now, int *gone)
+{
+    int i = 0, n, one;
+
+    do {
+        if (d->found[i].there &&
+            d->found[i].scan.bucket[d->found[i].scan.index] == d->found[i].scan.slot) {
+            n = forget_foreseen(s, d, i);
+            one = n;
+        } else {
+            n = fired(s, d->timer[i].hash, d->timer[i].deadline, now, &one);
+            n = n == KV_OK ? 1 : n;
+            d->last = 0;
+        }
+        if (n < 0)
+            return n;
+        *gone += one;
+        i += n;
+    } while (i < d->n && !kv_index_short_to_clean(s) &&
+             s->region.head->journal.count <= TIMERS_JOURNAL);
+    s->fetched_buckets -= i;
+    s->fetched_records -= i;
+    return kv_wheel_take(&s->region, now, i);
+}
+
 /* Up to `most` timers in one transaction. *more: the wheel has more to do. KV_OK, KV_ECORRUPT, or
  * what kept it from looking at a record; then nothing has happened. */
 static int expire_some(kv_db *s, int64_t now, int most, uint64_t *expired, int *more)
 {
-    int step = KV_WHEEL_IDLE, e = KV_OK, one, i, gone = 0;
+    int step, gone = 0;
     int64_t deadline;
     uint32_t hash;
     due d;
 
     foresee(s, now, most, &d);
     kv_txn_begin(&s->region);
-    for (i = 0; i == 0 || i < d.n; i++) {
-        if (i > 0 && (kv_index_short_to_clean(s) || s->region.head->journal.count > TIMERS_JOURNAL))
-            break;
+    if (d.n > 0) {
+        step = fire_foreseen(s, &d, now, &gone);
+    } else {
         step = kv_wheel_step(&s->region, now, &hash, &deadline);
-        if (step != KV_WHEEL_FIRED)
-            break;
-        one = 0;
-        if (i < d.n && hash == d.hash[i]) {
-            e = forget_foreseen(s, &d, i, deadline, now, &one);
-        } else {
-            e = fired(s, hash, deadline, now, &one);
-            d.last = 0;
+        if (step == KV_WHEEL_FIRED) {
+            int e = fired(s, hash, deadline, now, &gone);
+
+            step = e == KV_OK ? step : e;
         }
-        if (e != KV_OK)
-            break;
-        gone += one;
     }
     *more = step != KV_WHEEL_IDLE;
     KV_PAUSE("expire: forgotten");
-    if (step < 0 || e != KV_OK) {
+    if (step < 0) {
         (void)kv_txn_undo(&s->region, NULL);
-        return step < 0 ? KV_ECORRUPT : e;
+        return step;
     }
     kv_txn_end(&s->region);
     *expired += (uint64_t)gone;

@@ -319,25 +319,29 @@ int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr)
 
 /* Moving an entry from further down the chain into the hole would have to be visible twice, so that
  * is left to maintain, which TIDY tells where to look. */
-static void uncount(kv_region *r, const kv_hash_scan *c)
+static void left_hole(kv_region *r, const kv_hash_scan *c)
 {
-    uint64_t *h = r->head->hash;
-    uint64_t entries = h[KV_HASH_ENTRIES];
-
-    set_head(r, KV_HASH_ENTRIES, entries - (entries > 0));
     if (low(c->home[CONTROL]))
         set_head(r, KV_HASH_TIDY, (uint64_t)kv_hash_home(c->hash, c->count) + 1);
 }
 
+void kv_hash_erased(kv_region *r, uint64_t n)
+{
+    uint64_t entries = r->head->hash[KV_HASH_ENTRIES];
+
+    set_head(r, KV_HASH_ENTRIES, entries > n ? entries - n : 0);
+}
+
 void kv_hash_remove(kv_region *r, kv_hash_scan *c)
 {
-    uncount(r, c);
+    kv_hash_erased(r, 1);
+    left_hole(r, c);
     kv_txn_visible(r, c->place, &c->bucket[c->index], 0);
 }
 
 void kv_hash_erase(kv_region *r, kv_hash_scan *c)
 {
-    uncount(r, c);
+    left_hole(r, c);
     kv_txn_set(r, c->place, &c->bucket[c->index], 0);
 }
 

@@ -217,8 +217,10 @@ void kv_hash_shift(kv_region *r, kv_hash_scan *c, uint64_t addr);
 int kv_hash_insert(kv_region *r, uint64_t hash, uint64_t addr);
 /* Empties the scan's current slot: the transaction's visible store. */
 void kv_hash_remove(kv_region *r, kv_hash_scan *c);
-/* The same for a record that no reader takes for there any more: journaled. */
+/* The same for a record that no reader takes for there any more: journaled. Such are counted
+ * together: kv_hash_erased says how many they were. */
 void kv_hash_erase(kv_region *r, kv_hash_scan *c);
+void kv_hash_erased(kv_region *r, uint64_t n);
 
 /* Own transactions: splits one bucket when the table is loaded enough and has room, shortens a
  * chain that removals left too long, or finishes a split whose clean-up a death interrupted. 1: did

@@ -410,15 +410,18 @@ size_t kv_lua_items(lua_State *L, int i, const char *what)
     return n;
 }
 
+int64_t kv_lua_ttl_of(lua_Number n)
+{
+    return n > 0 && n <= 1e9 ? to_ms(n) : 0;
+}
+
 int64_t kv_lua_ttl(lua_State *L, int i, const char *what)
 {
-    lua_Number n = 0;
+    int64_t ttl = lua_type(L, i) == LUA_TNUMBER ? kv_lua_ttl_of(lua_tonumber(L, i)) : 0;
 
-    if (lua_type(L, i) == LUA_TNUMBER)
-        n = lua_tonumber(L, i);
-    if (!(n > 0 && n <= 1e9))
+    if (ttl == 0)
         kv_lua_bad(L, what, "a number of seconds > 0 and <= 1e9", i);
-    return to_ms(n);
+    return ttl;
 }
 
 /* A moment of the past is 1: any will do. */

@@ -207,23 +207,30 @@ static const char *const write_names[] = {KV_LUA_WRITE_NAMES, NULL};
  * be, which cost more than the timer. 0: they are others, or wrong. */
 static int only_ttl(lua_State *L, int i, kv_write *w)
 {
-    int top = lua_gettop(L), only;
+    const char *name;
+    size_t len;
 
     if (lua_type(L, i) != LUA_TTABLE)
         return 0;
     lua_pushnil(L);
-    only = lua_next(L, i) && lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TNUMBER &&
-           strcmp(lua_tostring(L, -2), "ttl") == 0;
-    if (only) {
-        lua_pushvalue(L, -2);
-        only = !lua_next(L, i);
+    if (!lua_next(L, i))
+        return 0;
+    if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TNUMBER) {
+        name = lua_tolstring(L, -2, &len);
+        w->ttl = len == 3 && memcmp(name, "ttl", 3) == 0 ? kv_lua_ttl_of(lua_tonumber(L, -1)) : 0;
+        lua_pop(L, 1);
+        if (w->ttl == 0) {
+            lua_pop(L, 1);
+        } else if (lua_next(L, i)) {
+            w->ttl = 0;
+            lua_pop(L, 2);
+        }
+    } else {
+        lua_pop(L, 2);
     }
-    if (only) {
-        w->ttl = kv_lua_ttl(L, top + 2, "ttl");
+    if (w->ttl != 0)
         w->flags = KV_TTL;
-    }
-    lua_settop(L, top);
-    return only;
+    return w->ttl != 0;
 }
 
 /* Value and options of put and swap, at the second argument. Returns 0, or results. */

@@ -450,18 +450,18 @@ static KV_NOINLINE int rebuild_with(op *o, const kv_probe *k, int pos)
     return rebuild(o, &l, pos == l.n - 1 ? SPLIT_TAIL : pos == 0 ? SPLIT_HEAD : SPLIT_EVEN);
 }
 
-static KV_NOINLINE int rebuild_without(op *o, int pos)
+/* The path's leaf, which has become small; left: it has keys at all. */
+static KV_NOINLINE int rebuild_small(op *o, int left)
 {
     kv_list l;
 
-    l.n = 0;
-    if (!kv_list_gather(&l, &o->path[o->depth - 1].v))
+    l.n = l.level = 0;
+    if (left && !kv_list_gather(&l, &o->path[o->depth - 1].v))
         return damaged("an entry out of bounds");
-    kv_list_open_gap(&l, pos, 1, 0);
     return rebuild(o, &l, SPLIT_EVEN);
 }
 
-/* ---- the quickest way: one more entry in the log of a leaf ---- */
+/* ---- the quickest way: more entries in the log of a leaf ---- */
 
 /* Bytes behind the end of a log, beside others that a reader may be copying. */
 static void put_bytes(char *node, int off, const unsigned char *from, int n)
@@ -482,29 +482,40 @@ static void put_bytes(char *node, int off, const unsigned char *from, int n)
 #endif
 }
 
-/* 0: there is no room for it. */
-static int log_key(op *o, const kv_probe *k, int pos, unsigned gone, uint64_t keys)
+/* Whether the log of the path's leaf has room for so many entries. */
+static inline int loggable(const op *o, int entries, int bytes)
+{
+    const kv_view *v = &o->path[o->depth - 1].v;
+
+    return v->logged + entries <= KV_LEAF_LOG && v->size + v->log_bytes + bytes <= KV_NODE_CAP;
+}
+
+/* There is room. One store makes them all count. */
+static void log_entries(op *o, const unsigned char *e, int entries, int bytes, uint64_t keys)
 {
     step *s = &o->path[o->depth - 1];
-    const kv_view *v = &s->v;
-    unsigned char e[KV_LEAF_ENTRY + KV_ORDER_KEY];
-    int len = (int)k->len - v->plen, n = KV_LEAF_ENTRY + len;
-    uint16_t w[2];
     kv_place at;
 
-    if (v->logged == KV_LEAF_LOG || v->size + v->log_bytes + n > KV_NODE_CAP)
-        return 0;
-    w[0] = (uint16_t)((unsigned)pos | gone);
-    w[1] = (uint16_t)len;
-    memcpy(e, w, sizeof w);
-    memcpy(e + KV_LEAF_ENTRY, k->key + v->plen, (size_t)len);
-    put_bytes((char *)s->node, v->size + v->log_bytes, e, n);
+    put_bytes((char *)s->node, s->v.size + s->v.log_bytes, e, bytes);
     KV_PAUSE("order: entry to be counted");
     kv_txn_set(o->r, kv_head_place(o->r), &o->r->head->order[KV_ORDER_COUNT], keys);
     at.ptr = (char *)s->node;
     at.addr = kv_region_addr(KV_NODES, s->id);
     kv_txn_set_low(o->r, at, &s->node[KV_NODE_LOG],
-                   s->node[KV_NODE_LOG] + ((uint64_t)1 << 16) + (uint64_t)n);
+                   s->node[KV_NODE_LOG] + ((uint64_t)entries << 16) + (uint64_t)bytes);
+}
+
+/* 0: there is no room for it. */
+static int log_key(op *o, const kv_probe *k, int pos, uint64_t keys)
+{
+    const kv_view *v = &o->path[o->depth - 1].v;
+    unsigned char e[KV_LEAF_ENTRY + KV_ORDER_KEY];
+    int bytes = KV_LEAF_ENTRY + (int)k->len - v->plen;
+
+    if (!loggable(o, 1, bytes))
+        return 0;
+    kv_leaf_entry(v, k, pos, 0, e);
+    log_entries(o, e, 1, bytes, keys);
     return 1;
 }
 
@@ -521,7 +532,7 @@ static int merge_log(op *o, const kv_probe *k, int *pos, int *equal)
     return KV_OK;
 }
 
-/* ---- the quick way: a copy of a leaf with one entry more or less ---- */
+/* ---- the quick way: a copy of a leaf ---- */
 
 static int replace_leaf(op *o, const uint64_t *buf, int bytes)
 {
@@ -568,7 +579,7 @@ uint64_t kv_order_room(const kv_region *r, unsigned operations)
 
 /* The way to the key's leaf, whether the key is there, whether the log may mention it, and then how
  * many keys there are. */
-static int look(op *o, const kv_probe *k, int *pos, int *there, int *loggable, int *count)
+static int look(op *o, const kv_probe *k, int *pos, int *there, int *within, int *count)
 {
     const kv_view *v;
     int logged = -1, rc = descend(o, k, pos, there);
@@ -576,8 +587,8 @@ static int look(op *o, const kv_probe *k, int *pos, int *there, int *loggable, i
     if (rc != KV_OK)
         return rc;
     v = &o->path[o->depth - 1].v;
-    *loggable = kv_node_beside(v, k) == 0;
-    if (*loggable && !kv_leaf_look(v, k, *pos, &logged, count))
+    *within = kv_node_beside(v, k) == 0;
+    if (*within && !kv_leaf_look(v, k, *pos, &logged, count))
         return damaged("a leaf's log");
     if (logged >= 0)
         *there = logged;
@@ -587,15 +598,15 @@ static int look(op *o, const kv_probe *k, int *pos, int *there, int *loggable, i
 static int insert(op *o, const kv_probe *k)
 {
     uint64_t buf[KV_NODE_WORDS], keys = o->r->head->order[KV_ORDER_COUNT] + 1;
-    int pos = 0, there, loggable, count, bytes = 0, room, rc;
+    int pos = 0, there, within, count, bytes = 0, room, rc;
 
     if (o->r->head->order[KV_ORDER_ROOT]) {
-        rc = look(o, k, &pos, &there, &loggable, &count);
+        rc = look(o, k, &pos, &there, &within, &count);
         if (rc != KV_OK)
             return rc;
         if (there)
             return KV_EEXISTS;
-        if (loggable && log_key(o, k, pos, 0, keys))
+        if (within && log_key(o, k, pos, keys))
             return KV_OK;
         rc = merge_log(o, k, &pos, &there);
         if (rc != KV_OK)
@@ -608,46 +619,112 @@ static int insert(op *o, const kv_probe *k)
     return rc == KV_OK ? finish(o, keys) : rc;
 }
 
-/* None becomes empty; one that is written anew and too small is joined with a neighbour, if they
- * are small enough for one. To try that for each key of a leaf that shrinks beside a full one would
- * cost more than all else. */
-static int take_out(op *o, const kv_probe *k, uint64_t *leaf)
-{
-    uint64_t buf[KV_NODE_WORDS], keys = o->r->head->order[KV_ORDER_COUNT] - 1;
-    int pos, there, loggable, count, bytes, least, rc;
+/* Keys that are to leave one leaf, as the entries of its log would be. */
+typedef struct run {
+    int n, bytes;
+    int pos[KV_ORDER_RUN], at[KV_ORDER_RUN]; /* where in the leaf, and of each one's entry in e */
+    unsigned char e[KV_NODE_CAP + KV_ORDER_RUN * KV_LEAF_ENTRY];
+} run;
 
-    *leaf = 0;
-    rc = look(o, k, &pos, &there, &loggable, &count);
-    if (rc != KV_OK)
-        return rc;
-    if (!there)
-        return KV_ENOTFOUND;
-    if (loggable && count > 1 && log_key(o, k, pos, KV_LEAF_GONE, keys)) {
-        *leaf = o->path[o->depth - 1].node[0] << 32 | (uint64_t)(o->path[o->depth - 1].id + 1);
-        return KV_OK;
+/* 0: it is the same key as one before it. */
+static int is_another(const run *g, const unsigned char *e, int pos, int bytes)
+{
+    int i;
+
+    for (i = 0; i < g->n; i++)
+        if (g->pos[i] == pos && memcmp(g->e + g->at[i], e, (size_t)bytes) == 0)
+            return 0;
+    return 1;
+}
+
+/* Whether the key is in the leaf, and where; it may well be the neighbour, by *by, of what is at
+ * *pos. */
+static int is_there(const kv_view *v, const kv_probe *k, uint64_t mentions, int *pos, int *by)
+{
+    int logged, count, there = 1;
+
+    if (kv_node_beside(v, k) != 0)
+        return 0;
+    if (!kv_node_is(v, *pos + *by, k))
+        *by = -*by;
+    if (kv_node_is(v, *pos + *by, k))
+        *pos += *by;
+    else if (!kv_node_search(v, k, 0, pos, &there))
+        return 0;
+    if (!(mentions >> (*pos & 63) & 1))
+        return there;
+    return kv_leaf_look(v, k, *pos, &logged, &count) && (logged < 0 ? there : logged);
+}
+
+/* The first of k is in the path's leaf, at its index; how many of the n are. */
+static void find_run(const op *o, const kv_probe *k, int n, run *g)
+{
+    const step *s = &o->path[o->depth - 1];
+    const kv_view *v = &s->v;
+    uint64_t mentions = n > 1 ? kv_leaf_mentions(v) : 0;
+    int pos = s->index, bytes, by = 1;
+
+    g->n = g->bytes = 0;
+    do {
+        bytes = KV_LEAF_ENTRY + (int)k[g->n].len - v->plen;
+        if (g->bytes + bytes > (int)sizeof g->e)
+            return;
+        kv_leaf_entry(v, &k[g->n], pos, KV_LEAF_GONE, g->e + g->bytes);
+        if (!is_another(g, g->e + g->bytes, pos, bytes))
+            return;
+        g->pos[g->n] = pos;
+        g->at[g->n] = g->bytes;
+        g->bytes += bytes;
+        g->n++;
+    } while (g->n < n && g->n < KV_ORDER_RUN && is_there(v, &k[g->n], mentions, &pos, &by));
+}
+
+/* Writes the path's leaf without them; its log is merged, as if they were its last entries. None
+ * becomes empty; one that is too small is joined with a neighbour, if they are small enough for
+ * one. To try that for each key of a leaf that shrinks beside a full one would cost more than all
+ * else. */
+static int leave(op *o, const run *g, int left, uint64_t keys)
+{
+    unsigned char log[2 * KV_NODE_CAP + KV_ORDER_RUN * KV_LEAF_ENTRY];
+    kv_view *v = &o->path[o->depth - 1].v;
+    int i, rc, down = g->pos[0] > g->pos[g->n - 1];
+
+    if (left) {
+        memcpy(log, v->log, (size_t)v->log_bytes);
+        for (i = 0; i < g->n; i++) { /* sorted quickly when they ascend */
+            int x = down ? g->n - 1 - i : i;
+            int bytes = (x + 1 < g->n ? g->at[x + 1] : g->bytes) - g->at[x];
+
+            memcpy(log + v->log_bytes, g->e + g->at[x], (size_t)bytes);
+            v->log_bytes += bytes;
+        }
+        v->log = log;
+        v->logged += g->n;
+        if (!kv_leaf_merge(v, o->leaf) || !kv_node_view(o->leaf, v))
+            return damaged("a leaf's log");
     }
-    rc = merge_log(o, k, &pos, &there);
-    if (rc != KV_OK)
-        return rc;
-    if (!there)
-        return damaged("a leaf's log");
-    least = o->depth > 1 ? KV_NODE_CAP / 4 : 0;
-    bytes = kv_leaf_without(&o->path[o->depth - 1].v, pos, least, buf);
     take_queue(o);
-    rc = bytes ? replace_leaf(o, buf, bytes) : rebuild_without(o, pos);
+    rc = left && v->size >= (o->depth > 1 ? KV_NODE_CAP / 4 : 0) ? replace_leaf(o, o->leaf, v->size)
+                                                                 : rebuild_small(o, left);
     return rc == KV_OK ? finish(o, keys) : rc;
 }
 
 uint64_t kv_order_near(kv_region *r, const void *key, size_t len)
 {
-    uint64_t word = r->head->order[KV_ORDER_ROOT], *node;
-    int i, equal, level = KV_ORDER_DEPTH;
     kv_probe k;
-    kv_view v;
 
     if (len == 0 || len > KV_ORDER_KEY)
         return 0;
     kv_probe_set(&k, key, len);
+    return kv_order_near_probe(r, &k);
+}
+
+uint64_t kv_order_near_probe(kv_region *r, const kv_probe *k)
+{
+    uint64_t word = r->head->order[KV_ORDER_ROOT], *node;
+    int i, equal, level = KV_ORDER_DEPTH;
+    kv_view v;
+
     while (word != 0) {
         node = kv_region_node(r, KV_NODES, (uint32_t)word - 1, KV_NODES_FIRST, KV_NODES_SIZE);
         if (!node)
@@ -658,7 +735,7 @@ uint64_t kv_order_near(kv_region *r, const void *key, size_t len)
         }
         kv_prefetch((char *)node + 64);
         if (node[0] != word >> 32 || !kv_node_view(node, &v) || v.level == 0 || v.level >= level ||
-            !kv_node_search(&v, &k, 1, &i, &equal))
+            !kv_node_search(&v, k, 1, &i, &equal))
             return 0;
         level = v.level;
         word = v.child[i];
@@ -690,16 +767,7 @@ static int insert_quickly(op *o, const kv_probe *k, uint64_t near)
     int there, count;
 
     return look_near(o, k, near, &there, &count) && !there &&
-           log_key(o, k, o->path[0].index, 0, o->r->head->order[KV_ORDER_COUNT] + 1);
-}
-
-/* A key is in one leaf only: where it is found, that is the one. */
-static int remove_quickly(op *o, const kv_probe *k, uint64_t near)
-{
-    int there, count;
-
-    return look_near(o, k, near, &there, &count) && there && count > 1 &&
-           log_key(o, k, o->path[0].index, KV_LEAF_GONE, o->r->head->order[KV_ORDER_COUNT] - 1);
+           log_key(o, k, o->path[0].index, o->r->head->order[KV_ORDER_COUNT] + 1);
 }
 
 /* What a transaction frees is queued behind the tail that was, which is not taken in it. */
@@ -723,15 +791,11 @@ int kv_order_still(kv_region *r, uint64_t near, uint64_t since)
     return n < MAX_FREED;
 }
 
-int kv_order_maybe(kv_region *r, const void *key, size_t len, uint64_t near)
+int kv_order_maybe(kv_region *r, const kv_probe *k, uint64_t near)
 {
-    kv_probe k;
     kv_view v;
 
-    if (near == 0 || len == 0 || len > KV_ORDER_KEY)
-        return 0;
-    kv_probe_set(&k, key, len);
-    return kv_node_child(r, near, &v) && v.level == 0 && kv_node_beside(&v, &k) == 0;
+    return near != 0 && kv_node_child(r, near, &v) && v.level == 0 && kv_node_beside(&v, k) == 0;
 }
 
 int kv_order_insert_near(kv_region *r, const void *key, size_t len, uint64_t near)
@@ -763,18 +827,51 @@ int kv_order_remove(kv_region *r, const void *key, size_t len)
 
 int kv_order_remove_near(kv_region *r, const void *key, size_t len, uint64_t *near)
 {
-    uint64_t leaf = *near;
     kv_probe k;
-    op o;
+    int n;
 
     if (len == 0 || len > KV_ORDER_KEY)
         return kv_fail(KV_EINVAL, "a key of %zu bytes", len);
+    kv_probe_set(&k, key, len);
+    n = kv_order_remove_run(r, &k, 1, near);
+    return n > 0 ? KV_OK : n;
+}
+
+/* A key is in one leaf only: where it is found, that is the one, and its log can be lengthened
+ * without knowing the way there. */
+int kv_order_remove_run(kv_region *r, const kv_probe *k, int n, uint64_t *near)
+{
+    uint64_t keys = r->head->order[KV_ORDER_COUNT], leaf = *near;
+    int pos, there, within, count, rc, known;
+    run g;
+    op o;
+
     if (!r->head->order[KV_ORDER_ROOT])
         return KV_ENOTFOUND;
-    kv_probe_set(&k, key, len);
     begin(&o, r);
-    if (remove_quickly(&o, &k, leaf))
-        return KV_OK;
+    known = look_near(&o, k, leaf, &there, &count) && there;
+    if (known) {
+        find_run(&o, k, n, &g);
+        if (count > g.n && loggable(&o, g.n, g.bytes)) {
+            log_entries(&o, g.e, g.n, g.bytes, keys - (uint64_t)g.n);
+            return g.n;
+        }
+    }
+    *near = 0;
     begin(&o, r);
-    return take_out(&o, &k, near);
+    rc = look(&o, k, &pos, &there, &within, &count);
+    if (rc != KV_OK)
+        return rc;
+    if (!there)
+        return KV_ENOTFOUND;
+    if (!known || o.path[o.depth - 1].id != (uint32_t)leaf - 1)
+        find_run(&o, k, n, &g);
+    keys -= (uint64_t)g.n;
+    if (count > g.n && loggable(&o, g.n, g.bytes)) {
+        log_entries(&o, g.e, g.n, g.bytes, keys);
+        *near = o.path[o.depth - 1].node[0] << 32 | (uint64_t)(o.path[o.depth - 1].id + 1);
+        return g.n;
+    }
+    rc = leave(&o, &g, count > g.n, keys);
+    return rc == KV_OK ? g.n : rc;
 }

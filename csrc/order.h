@@ -35,6 +35,19 @@ enum {
     KV_ORDER_FREE_COUNT
 };
 
+/* A key to look for, followed by zeros so that it can be read eight bytes at a time. */
+typedef struct kv_probe {
+    size_t len;
+    unsigned char key[KV_ORDER_KEY + 8];
+} kv_probe;
+
+static inline void kv_probe_set(kv_probe *k, const void *key, size_t len)
+{
+    k->len = len;
+    memcpy(k->key, key, len);
+    memset(k->key + len, 0, 8);
+}
+
 void kv_order_init(kv_region *r);
 
 /* ---- under the writer lock, in a transaction; journaled, no visible word of their own - */
@@ -47,10 +60,15 @@ int kv_order_insert(kv_region *r, const void *key, size_t len);
  * kv_order_near gives what kv_order_insert_near may be told as long as the tree does not change; 0:
  * nothing. It needs no transaction. */
 uint64_t kv_order_near(kv_region *r, const void *key, size_t len);
+uint64_t kv_order_near_probe(kv_region *r, const kv_probe *k);
 int kv_order_insert_near(kv_region *r, const void *key, size_t len, uint64_t near);
 /* Here it may be a guess, if only the leaf is still in the tree. *near becomes the leaf that held
  * the key, as it is now, or 0. */
 int kv_order_remove_near(kv_region *r, const void *key, size_t len, uint64_t *near);
+/* Takes out several keys that lie in one leaf, with one change of it: of the n of k, all different
+ * and none empty, as many from the first on as are there. How many, at least 1; or as above. */
+#define KV_ORDER_RUN 16
+int kv_order_remove_run(kv_region *r, const kv_probe *k, int n, uint64_t *near);
 /* 0 when it is no more: `since` was kv_order_time before kv_order_near, and one transaction at most
  * has begun since then. */
 int kv_order_still(kv_region *r, uint64_t near, uint64_t since);
@@ -59,7 +77,7 @@ static inline uint64_t kv_order_time(const kv_region *r)
     return r->head->order[KV_ORDER_FREE_TAIL];
 }
 /* Whether the leaf that `near` means might hold the key; a quick look. */
-int kv_order_maybe(kv_region *r, const void *key, size_t len, uint64_t near);
+int kv_order_maybe(kv_region *r, const kv_probe *k, uint64_t near);
 /* KV_OK; KV_ENOTFOUND (unchanged); KV_ECORRUPT (unchanged). */
 int kv_order_remove(kv_region *r, const void *key, size_t len);
 

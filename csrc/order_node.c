@@ -90,7 +90,7 @@ void kv_node_ends(kv_half *to, const kv_half *from, int n, int add)
         *to++ = (kv_half)(*from++ + add);
 }
 
-/* ---- a leaf with one key more or less ---- */
+/* ---- a leaf with one key more ---- */
 
 int kv_leaf_with(const kv_view *v, const kv_probe *k, int pos, int room, uint64_t *buf)
 {
@@ -111,26 +111,6 @@ int kv_leaf_with(const kv_view *v, const kv_probe *k, int pos, int room, uint64_
     memcpy(p, k->key + v->plen, (size_t)len);
     memcpy(p + len, v->data + from, (size_t)(v->dlen - from));
     buf[2] = kv_node_header(0, n + 1, v->plen, bytes);
-    buf[KV_NODE_LOG] = 0;
-    return bytes;
-}
-
-int kv_leaf_without(const kv_view *v, int pos, int least, uint64_t *buf)
-{
-    unsigned char *p = (unsigned char *)buf + KV_NODE_HEAD;
-    int n = v->count, from, to, bytes;
-
-    if (n == 1 || !kv_node_entry(v, pos, &from, &to) || v->end[n - 1] != v->dlen)
-        return 0;
-    bytes = v->size - 2 - (to - from);
-    if (bytes < least)
-        return 0;
-    kv_node_ends((kv_half *)(void *)p, v->end, pos, 0);
-    kv_node_ends((kv_half *)(void *)p + pos, v->end + pos + 1, n - pos - 1, from - to);
-    p += 2 * (n - 1);
-    memcpy(p, v->prefix, (size_t)(v->plen + from));
-    memcpy(p + v->plen + from, v->data + to, (size_t)(v->dlen - to));
-    buf[2] = kv_node_header(0, n - 1, v->plen, bytes);
     buf[KV_NODE_LOG] = 0;
     return bytes;
 }
@@ -172,6 +152,32 @@ int kv_leaf_look(const kv_view *v, const kv_probe *k, int pos, int *there, int *
     }
     *count = n;
     return p == end;
+}
+
+uint64_t kv_leaf_mentions(const kv_view *v)
+{
+    const unsigned char *p = v->log, *end = p + v->log_bytes;
+    uint64_t mask = 0;
+    uint16_t w[2];
+    int i;
+
+    for (i = 0; i < v->logged && end - p >= KV_LEAF_ENTRY; i++, p += KV_LEAF_ENTRY + w[1]) {
+        memcpy(w, p, sizeof w);
+        mask |= (uint64_t)1 << (w[0] & 63);
+    }
+    return mask;
+}
+
+int kv_leaf_entry(const kv_view *v, const kv_probe *k, int pos, unsigned gone, unsigned char *out)
+{
+    int len = (int)k->len - v->plen;
+    uint16_t w[2];
+
+    w[0] = (uint16_t)((unsigned)pos | gone);
+    w[1] = (uint16_t)len;
+    memcpy(out, w, sizeof w);
+    memcpy(out + KV_LEAF_ENTRY, k->key + v->plen, (size_t)len);
+    return KV_LEAF_ENTRY + len;
 }
 
 static int compare(const edit *a, const edit *b)
@@ -225,7 +231,8 @@ static int sort_log(const kv_view *v, edit *e)
                 if (e[t++].gone)
                     return -1;
         }
-        memmove(&e[t + 1], &e[t], (size_t)(n - t) * sizeof *e);
+        if (t < n)
+            memmove(&e[t + 1], &e[t], (size_t)(n - t) * sizeof *e);
         e[t] = x;
         n++;
     }
@@ -267,7 +274,7 @@ static int put_one(output *o, const edit *e)
 int kv_leaf_merge(const kv_view *v, uint64_t *out)
 {
     unsigned char *p = (unsigned char *)out;
-    edit e[KV_LEAF_LOG];
+    edit e[KV_LEAF_EDITS];
     int n = sort_log(v, e), i, own = 0;
     output o;
 

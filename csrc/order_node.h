@@ -41,6 +41,8 @@
 #define KV_LEAF_LOG   16
 #define KV_LEAF_ENTRY 4
 #define KV_LEAF_GONE  0x8000u
+/* Most that kv_leaf_merge takes: those, and the keys of a run that go. */
+#define KV_LEAF_EDITS (KV_LEAF_LOG + KV_ORDER_RUN)
 
 /* A leaf with one key of any length fits, an inner node with two children too; this is what bounds
  * the runs of a rebuilt node, see partition() in order.c. */
@@ -63,19 +65,6 @@ typedef struct kv_view {
     int level, count, entries, plen, dlen, size;
     int logged, log_bytes;
 } kv_view;
-
-/* A key to look for, followed by zeros so that it can be read eight bytes at a time. */
-typedef struct kv_probe {
-    size_t len;
-    unsigned char key[KV_ORDER_KEY + 8];
-} kv_probe;
-
-static inline void kv_probe_set(kv_probe *k, const void *key, size_t len)
-{
-    k->len = len;
-    memcpy(k->key, key, len);
-    memset(k->key + len, 0, 8);
-}
 
 static inline uint64_t kv_node_header(int level, int count, int plen, int size)
 {
@@ -171,6 +160,15 @@ static inline int kv_node_beside(const kv_view *v, const kv_probe *k)
  * looked at. 0: damage. */
 int kv_node_search(const kv_view *v, const kv_probe *k, int beyond, int *pos, int *equal);
 
+/* Whether entry i is the key, which has the node's prefix. */
+static inline int kv_node_is(const kv_view *v, int i, const kv_probe *k)
+{
+    int from, to, len = (int)k->len - v->plen;
+
+    return i >= 0 && i < v->entries && kv_node_entry(v, i, &from, &to) && to - from == len &&
+           memcmp(v->data + from, k->key + v->plen, (size_t)len) == 0;
+}
+
 /* Copies a key's entry out, KV_ORDER_KEY bytes of room; 0: damage. */
 size_t kv_node_key(const kv_view *v, int i, unsigned char *out);
 
@@ -180,14 +178,17 @@ void kv_node_ends(kv_half *to, const kv_half *from, int n, int add);
 /* Copies a leaf, not its log, with a key more at pos; returns its size. 0: it does not fit as it
  * is, or would leave a log less than `room`. Words 0 and 1 are not set. */
 int kv_leaf_with(const kv_view *v, const kv_probe *k, int pos, int room, uint64_t *buf);
-/* The same without key pos; 0: less than `least` or nothing is left, or it is damaged. */
-int kv_leaf_without(const kv_view *v, int pos, int least, uint64_t *buf);
 
 /* Looks in the log for a key of which kv_node_search said `pos`, and which has the leaf's prefix.
  * *there: 1 it came, 0 it went, -1 it is not mentioned. *count: keys of leaf and log. 0: damage. */
 int kv_leaf_look(const kv_view *v, const kv_probe *k, int pos, int *there, int *count);
-/* Writes the leaf of both into `out`, without a log; its words 0 and 1 are not set. 0: damage,
- * or there is no key left. */
+/* Which positions, modulo 64, the log mentions; damage hides none that kv_leaf_look would find. */
+uint64_t kv_leaf_mentions(const kv_view *v);
+/* Writes an entry, KV_LEAF_ENTRY + KV_ORDER_KEY bytes of room, for a key that has the leaf's prefix
+ * and of which kv_node_search said `pos`; gone: 0 or KV_LEAF_GONE. Returns its bytes. */
+int kv_leaf_entry(const kv_view *v, const kv_probe *k, int pos, unsigned gone, unsigned char *out);
+/* Writes the leaf of both into `out`, without a log; its words 0 and 1 are not set. Of a view whose
+ * log has been lengthened, by a run at most, too. 0: damage, or there is no key left. */
 int kv_leaf_merge(const kv_view *v, uint64_t *out);
 
 #pragma GCC visibility pop

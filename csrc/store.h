@@ -114,6 +114,8 @@ typedef struct kv_db {
     uint64_t page;    /* of the log's tail when a write last looked at what runs low */
     uint64_t timers_swept; /* in this round of the sweep of the wheel; under the writer lock, as */
     uint64_t timers_kept;  /* timers after a round that found few, else 0 */
+    int fetched_buckets;   /* of the next timers that are due, so many have been fetched: a hint; */
+    int fetched_records;   /* under the writer lock, too */
     uint32_t fresh; /* of the last writes, how many made a key, 0 to 3; under the writer lock */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     int crowd;       /* > 0: lately others synced as well; under the lock of durability, as is */
@@ -253,9 +255,14 @@ int kv_index_replay(kv_db *s, const kv_rec *r, uint64_t pos, uint64_t next, int6
 /* Takes an expired or dropped record out of the index; in a transaction that the caller began and
  * ends. */
 int kv_index_forget(kv_db *s, kv_found *f);
-/* Sets f->near for a record that is to be forgotten, and fetches what that needs; guess: of a
- * record before it, or 0. */
-void kv_index_near(kv_db *s, kv_found *f, uint64_t guess);
+/* The same for several, with one change where they are neighbours in the key order: of n of
+ * different keys, k[i] what kv_index_near said of f[i], as many from the first on as lie beside it.
+ * How many, at least 1, or negative. f->near of the first may be 0, and becomes the leaf they were
+ * in, as it is now, or 0. */
+int kv_index_forget_run(kv_db *s, kv_found *f, const kv_probe *k, int n);
+/* Sets f->near and the key for a record that is to be forgotten, and fetches what that needs;
+ * guess: of a record before it, or 0. */
+void kv_index_near(kv_db *s, kv_found *f, kv_probe *k, uint64_t guess);
 /* The cleaner moved n records, f[i] to pos[i]: swings their slots in one transaction. */
 void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t next);
 uint32_t kv_ns_state(kv_db *s, uint32_t ns);

@@ -204,6 +204,7 @@ static int push(kv_region *r, slot s, uint64_t timer)
             return kv_fail(KV_EFULL, "%s/%s: no room for a timer", kv_dir_path(r->dir), r->name);
         if (!get_chunk(r, (uint64_t)kv_region_take(r, KV_TIMERS) + 1, &c))
             return damaged(r, "chunks in use");
+        kv_prefetch(c.w + 1 + PER); /* probably the next one that is taken */
     }
     kv_txn_set(r, c.at, &c.w[1], timer);
     link_chunk(r, s, &c, 1);
@@ -216,15 +217,15 @@ static void free_chunk(kv_region *r, const chunk *c)
     set_head(r, KV_WHEEL_FREE, (uint64_t)c->id + 1);
 }
 
-/* Takes the last timer out of c, the first chunk of s. */
-static void pop(kv_region *r, slot s, const chunk *c)
+/* Takes the last n timers out of c, the first chunk of s, which holds so many. */
+static void pop(kv_region *r, slot s, const chunk *c, unsigned n)
 {
     chunk next;
 
-    if (chunk_count(c) > 1) {
+    if (chunk_count(c) > n) {
         if (chunk_count(c) == PER && get_chunk(r, chunk_next(c), &next))
             kv_prefetch(next.w);
-        kv_txn_set(r, c->at, &c->w[0], c->w[0] - ((uint64_t)1 << 32));
+        kv_txn_set(r, c->at, &c->w[0], c->w[0] - ((uint64_t)n << 32));
         return;
     }
     unlink_chunk(r, s, c);
@@ -326,7 +327,7 @@ static int fire(kv_region *r, slot s, const chunk *c, uint64_t t, uint32_t *hash
         return damaged(r, "timers are counted wrong");
     *hash = (uint32_t)(c->w[chunk_count(c)] >> 32);
     *deadline = (int64_t)t;
-    pop(r, s, c);
+    pop(r, s, c, 1);
     set_head(r, KV_WHEEL_COUNT, h[KV_WHEEL_COUNT] - 1);
     return KV_WHEEL_FIRED;
 }
@@ -371,7 +372,7 @@ static int carry(kv_region *r, slot s, const chunk *c, uint64_t t, int *spare)
     rc = push(r, to, timer);
     if (rc != KV_OK)
         return rc;
-    pop(r, s, c);
+    pop(r, s, c, 1);
     return 1;
 }
 
@@ -491,33 +492,68 @@ int kv_wheel_step(kv_region *r, int64_t time, uint32_t *hash, int64_t *deadline)
     return drain(r, now, hash, deadline);
 }
 
-int kv_wheel_peek(kv_region *r, int64_t time, uint32_t *hash, int most)
+/* The slot whose timers a step fires without moving any: an open one, of which those that are due
+ * fire, or one that has ended. 0: there is none. */
+static int firing_slot(const uint64_t *h, uint64_t now, slot *s)
+{
+    uint64_t at = h[KV_WHEEL_NOW];
+
+    if (at > END || now < at || h[KV_WHEEL_OPEN] >= LEVELS)
+        return 0;
+    s->level = (int)h[KV_WHEEL_OPEN];
+    s->digit = digit_of(at, s->level);
+    return s->level > 0 ||
+           (first_slot(h, s) && slot_start(at, *s) + ((uint64_t)1 << 6 * s->level) - 1 <= now);
+}
+
+int kv_wheel_peek(kv_region *r, int64_t time, kv_timer *timers, int most)
 {
     const uint64_t *h = r->head->wheel;
-    uint64_t at = h[KV_WHEEL_NOW], now = clamp(time), t, link;
+    uint64_t now = clamp(time), at = h[KV_WHEEL_NOW], t, link;
     int n = 0;
     chunk c;
     slot s;
 
-    if (at > END || now < at || h[KV_WHEEL_OPEN] >= LEVELS)
-        return 0;
-    s.level = (int)h[KV_WHEEL_OPEN];
-    s.digit = digit_of(at, s.level);
-    if (s.level == 0 &&
-        (!first_slot(h, &s) || slot_start(at, s) + ((uint64_t)1 << 6 * s.level) - 1 > now))
+    if (!firing_slot(h, now, &s))
         return 0;
     for (link = h[slot_word(s)]; link && n < most; link = chunk_next(&c)) {
         unsigned i;
 
         if (!get_full(r, link, &c))
             return n;
-        for (i = chunk_count(&c); i > 0 && n < most; i--) {
-            if (!decode(at, s, (uint32_t)c.w[i], &t) || t > now)
+        for (i = chunk_count(&c); i > 0 && n < most; i--, n++) {
+            uint64_t w = c.w[i];
+
+            if (!decode(at, s, (uint32_t)w, &t) || t > now)
                 return n;
-            hash[n++] = (uint32_t)(c.w[i] >> 32);
+            timers[n].hash = (uint32_t)(w >> 32);
+            timers[n].deadline = (int64_t)t;
         }
     }
     return n;
+}
+
+int kv_wheel_take(kv_region *r, int64_t time, int n)
+{
+    uint64_t *h = r->head->wheel;
+    chunk c;
+    slot s;
+
+    if (!firing_slot(h, clamp(time), &s))
+        return damaged(r, "time");
+    if (h[KV_WHEEL_COUNT] < (uint64_t)n)
+        return damaged(r, "timers are counted wrong");
+    set_head(r, KV_WHEEL_COUNT, h[KV_WHEEL_COUNT] - (uint64_t)n);
+    while (n > 0) {
+        unsigned some;
+
+        if (!get_full(r, h[slot_word(s)], &c))
+            return damaged(r, "a slot's chunk");
+        some = chunk_count(&c) < (unsigned)n ? chunk_count(&c) : (unsigned)n;
+        pop(r, s, &c, some);
+        n -= (int)some;
+    }
+    return KV_WHEEL_FIRED;
 }
 
 /* ---- sweeping ---- */

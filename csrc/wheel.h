@@ -56,9 +56,17 @@ int kv_wheel_sweep(kv_region *r, int (*wanted)(void *arg, uint32_t hash, int64_t
                    void *arg);
 /* Milliseconds by which a deadline that the wheel gives may be later than the one it was given. */
 #define KV_WHEEL_LATE 1023
-/* The hashes of up to `most` timers that the next steps will fire, in that order; fewer when it
- * would take more than a look. Changes nothing. */
-int kv_wheel_peek(kv_region *r, int64_t now, uint32_t *hash, int most);
+typedef struct kv_timer {
+    int64_t deadline;
+    uint32_t hash;
+} kv_timer;
+/* Up to `most` timers that the next steps will fire, in that order; fewer when it would take more
+ * than a look. Changes nothing. */
+int kv_wheel_peek(kv_region *r, int64_t now, kv_timer *timers, int most);
+/* In a transaction: takes out the first n > 0 of those that kv_wheel_peek has said at `now`, as n
+ * steps would; since then timers may have been armed for later than `now`, nothing else. At most
+ * five journal words a timer and one. FIRED or KV_ECORRUPT. */
+int kv_wheel_take(kv_region *r, int64_t now, int n);
 /* True when a step would do something at `now`; two loads of one line, for the path of every write.
  * Also now and then (once in a second of `now`) when nothing is due, to move the wheel's time on.
  */

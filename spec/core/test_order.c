@@ -126,6 +126,11 @@ static void make_room(uint64_t need)
         CHECK(kv_region_grow(region, KV_NODES, need) == KV_OK);
 }
 
+static struct {
+    uint64_t left, keys;
+    int longest;
+} runs;
+
 /* One operation, with no more room than is promised to do. */
 static int change(const key *k, int insert)
 {
@@ -141,6 +146,43 @@ static int change(const key *k, int insert)
                 : kv_order_remove_near(region, k->bytes, k->len, &near);
     kv_txn_end(region);
     *ready = real;
+    return rc;
+}
+
+/* Neighbours go, from index i on, or back from it, or whoever: how many did. */
+static int change_run(int i)
+{
+    uint64_t *ready = &region->head->ready[KV_NODES], real, near;
+    kv_probe probe[KV_ORDER_RUN + 4];
+    int n = 1 + (int)below(KV_ORDER_RUN + 4), by = (int)below(3) - 1, j, rc;
+
+    near = below(2) ? kv_order_near(region, keys.at[i]->bytes, keys.at[i]->len) : 0;
+    for (j = 0; j < n; j++) {
+        int at = by ? i + by * j : (i + (int)below(30)) % keys.n;
+
+        if (at < 0 || at >= keys.n)
+            n = j;
+        else
+            kv_probe_set(&probe[j], keys.at[at]->bytes, keys.at[at]->len);
+    }
+    make_room(kv_order_room(region, 1));
+    real = *ready;
+    *ready = region->head->used[KV_NODES] + kv_order_room(region, 1);
+    kv_txn_begin(region);
+    rc = kv_order_remove_run(region, probe, n, &near);
+    CHECK(region->head->journal.count <= 110);
+    kv_txn_end(region);
+    *ready = real;
+    CHECK(rc <= n && rc <= KV_ORDER_RUN);
+    for (j = 0; j < rc; j++) {
+        key k;
+
+        memcpy(k.bytes, probe[j].key, k.len = probe[j].len);
+        model_remove(&k);
+        runs.longest = rc > runs.longest ? rc : runs.longest;
+    }
+    runs.left += rc > 0;
+    runs.keys += (uint64_t)(rc > 0 ? rc : 0);
     return rc;
 }
 
@@ -306,6 +348,10 @@ static int step(int kind, int insert)
     int equal, rc, want;
     key k;
 
+    if (!insert && keys.n > 0 && below(4) == 0) {
+        k = *keys.at[below((uint32_t)keys.n)];
+        return change_run(find(&k, &equal)) > 0 && found(&k);
+    }
     pick(&k, kind, insert);
     find(&k, &equal);
     want = insert ? (equal ? KV_EEXISTS : KV_OK) : equal ? KV_OK : KV_ENOTFOUND;
@@ -482,18 +528,22 @@ static void no_room(void)
 #define MOST_OPS 12
 
 static struct {
-    int n, insert[MOST_OPS], rc[MOST_OPS];
+    int n, runs, insert[MOST_OPS], rc[MOST_OPS];
     key k[MOST_OPS];
 } plan;
 
-/* What goes was looked for before anything changed, as expiry does. */
+/* What goes was looked for before anything changed, as expiry does; several go at once where they
+ * can. */
 static void run_plan(void)
 {
     uint64_t near[MOST_OPS], last = 0, since = kv_order_time(region);
-    int i;
+    kv_probe probe[MOST_OPS];
+    int i, n;
 
-    for (i = 0; i < plan.n; i++)
-        near[i] = kv_order_near(region, plan.k[i].bytes, plan.k[i].len);
+    for (i = 0; i < plan.n; i++) {
+        kv_probe_set(&probe[i], plan.k[i].bytes, plan.k[i].len);
+        near[i] = kv_order_near_probe(region, &probe[i]);
+    }
     kv_txn_begin(region);
     for (i = 0; i < plan.n; i++) {
         if (plan.insert[i]) {
@@ -503,8 +553,13 @@ static void run_plan(void)
         }
         if (!kv_order_still(region, near[i], since))
             near[i] = last;
-        plan.rc[i] = kv_order_remove_near(region, plan.k[i].bytes, plan.k[i].len, &near[i]);
         last = near[i];
+        for (n = 1; plan.runs && i + n < plan.n && !plan.insert[i + n];)
+            n++;
+        n = kv_order_remove_run(region, &probe[i], n, &last);
+        plan.rc[i] = n > 0 ? KV_OK : n;
+        for (; n > 1; n--)
+            plan.rc[++i] = KV_OK;
     }
     kv_txn_end(region);
 }
@@ -541,9 +596,14 @@ static void make_plan(int kind, int insert, int ops)
     int i;
 
     plan.n = ops;
+    plan.runs = (int)below(2);
     for (i = 0; i < ops; i++) {
+        int equal, at = i > 0 ? find(&plan.k[i - 1], &equal) + 1 : keys.n;
+
         plan.insert[i] = below(8) ? insert : !insert;
         pick(&plan.k[i], kind, plan.insert[i]);
+        if (!plan.insert[i] && at < keys.n && below(8) && plan.runs)
+            plan.k[i] = *keys.at[at];
     }
 }
 
@@ -747,8 +807,19 @@ static void stumble(int kind)
         if (kv_region_room(region, KV_NODES) < 12 && kv_region_grow(region, KV_NODES, 12) != KV_OK)
             return;
         kv_txn_begin(region);
-        rc = insert ? kv_order_insert_near(region, k.bytes, k.len, near)
-                    : kv_order_remove_near(region, k.bytes, k.len, &near);
+        if (run >= 0 && below(2)) {
+            kv_probe probe[8];
+            int j;
+
+            for (j = 0; j < 8; j++) /* the first one twice */
+                kv_probe_set(&probe[j], keys.at[(run - 1 + j % 7) % keys.n]->bytes,
+                             keys.at[(run - 1 + j % 7) % keys.n]->len);
+            rc = kv_order_remove_run(region, probe, 8, &near);
+            rc = rc > 0 ? KV_OK : rc;
+        } else {
+            rc = insert ? kv_order_insert_near(region, k.bytes, k.len, near)
+                        : kv_order_remove_near(region, k.bytes, k.len, &near);
+        }
         if (rc == KV_ECORRUPT || rc == KV_EFULL)
             CHECK(region->head->journal.count == 0 &&
                   memcmp(words, region->head->order, sizeof words) == 0);
@@ -977,6 +1048,7 @@ static void odd_questions(void)
 {
     unsigned char out[KV_ORDER_KEY];
     uint64_t root, near, head, tail, missing = 0;
+    kv_probe probe;
     kv_leaf leaf;
     key k;
 
@@ -986,12 +1058,11 @@ static void odd_questions(void)
     near = kv_order_near(region, k.bytes, k.len);
     CHECK(near != 0 && kv_order_near(region, k.bytes, 0) == 0);
     CHECK(kv_order_near(region, k.bytes, KV_ORDER_KEY + 1) == 0);
-    CHECK(kv_order_maybe(region, k.bytes, k.len, near));
-    CHECK(!kv_order_maybe(region, k.bytes, 0, near));
-    CHECK(!kv_order_maybe(region, k.bytes, KV_ORDER_KEY + 1, near));
-    CHECK(!kv_order_maybe(region, k.bytes, k.len, 0));
-    CHECK(!kv_order_maybe(region, k.bytes, k.len, near + ((uint64_t)1 << 32)));
-    CHECK(!kv_order_maybe(region, k.bytes, k.len, root));
+    kv_probe_set(&probe, k.bytes, k.len);
+    CHECK(kv_order_maybe(region, &probe, near));
+    CHECK(!kv_order_maybe(region, &probe, 0));
+    CHECK(!kv_order_maybe(region, &probe, near + ((uint64_t)1 << 32)));
+    CHECK(!kv_order_maybe(region, &probe, root));
     CHECK(kv_order_remove_near(region, k.bytes, 0, &missing) == KV_EINVAL);
     CHECK(kv_order_read(region, NULL, 7, 0, &leaf) == KV_OK && !leaf.has_lower);
     CHECK(kv_order_read(region, k.bytes, k.len, 0, &leaf) == KV_OK);
@@ -1098,6 +1169,9 @@ int main(void)
     odd_questions();
     changing_under_a_reader();
     in_use_and_free();
+    printf("test_order: %llu keys in %llu runs of up to %d\n", (unsigned long long)runs.keys,
+           (unsigned long long)runs.left, runs.longest);
+    CHECK(runs.longest == KV_ORDER_RUN && runs.keys > 2 * runs.left);
     kv_dir_close(dir);
     free(keys.at);
     return check_done("test_order");

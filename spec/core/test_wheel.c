@@ -20,6 +20,7 @@ typedef struct model {
     int64_t late[TIMERS]; /* ms it may be */
     uint64_t armed, steps;
     uint32_t top;
+    uint32_t extra; /* the first of fifty that may be armed between others; 0: none */
     int loose; /* time goes back while the wheel still does: nobody can say what is rounded when */
 } model;
 
@@ -102,14 +103,34 @@ static void note_fired(model *t, uint32_t i, int64_t deadline)
     t->armed--;
 }
 
-static uint64_t foreseen;
+static uint64_t foreseen, taken;
+
+/* Takes some of the n that were foreseen out at once, after one was armed for later, now and then:
+ * how many. */
+static int take(model *t, const kv_timer *ahead, int n)
+{
+    int some = 1 + (int)image_below((uint32_t)n), i;
+    uint32_t another = t->extra + (uint32_t)image_below(50);
+
+    if (t->extra && image_below(2) && !t->due[another] && t->now < (int64_t)1 << 47)
+        arm(t, another, t->now + 1 + magnitude(30));
+    kv_txn_begin(&t->m.r);
+    CHECK(kv_wheel_take(&t->m.r, t->now, some) == KV_WHEEL_FIRED);
+    CHECK(t->m.r.head->journal.count <= 1 + 5 * (uint64_t)some);
+    kv_txn_end(&t->m.r);
+    for (i = 0; i < some; i++)
+        note_fired(t, ahead[i].hash, ahead[i].deadline);
+    taken += (uint64_t)some;
+    return some;
+}
 
 /* Steps until nothing is due. What is foreseen happens. */
 static void drain(model *t, int check)
 {
     uint64_t steps = 0, fired = 0, armed = t->armed;
     int64_t deadline = -1;
-    uint32_t i = ~0u, ahead[14];
+    kv_timer ahead[14];
+    uint32_t i = ~0u;
     int rc, at = 0, n = 0;
 
     for (;;) {
@@ -118,6 +139,11 @@ static void drain(model *t, int check)
         if (at == n) {
             n = kv_wheel_peek(&t->m.r, t->now, ahead, 1 + (int)(t->steps % 14));
             at = 0;
+            if (n > 0 && image_below(2)) {
+                fired += (uint64_t)take(t, ahead, n);
+                n = 0;
+                continue;
+            }
         }
         room(t, KV_WHEEL_ROOM);
         kv_txn_begin(&t->m.r);
@@ -128,7 +154,8 @@ static void drain(model *t, int check)
         if (check)
             sound(t);
         if (at < n) {
-            CHECK(rc == KV_WHEEL_FIRED && i == ahead[at++]);
+            CHECK(rc == KV_WHEEL_FIRED && i == ahead[at].hash && deadline == ahead[at].deadline);
+            at++;
             foreseen++;
         }
         if (rc == KV_WHEEL_FIRED) {
@@ -223,6 +250,7 @@ static void test_list(int rounds, uint32_t timers, int back, int check)
     uint32_t i;
 
     begin(&t, some_start());
+    t.extra = timers;
     for (round = 0; round < rounds; round++) {
         for (i = (uint32_t)image_below(timers / 4 + 1); i > 0; i--) {
             uint32_t k = (uint32_t)image_below(timers);
@@ -367,12 +395,13 @@ static void test_back(void)
 typedef struct deed {
     model *t;
     int steps, adds, sweeps;
+    int at_once;    /* timers that are taken at once where they are foreseen; 0: each is stepped */
     uint32_t first; /* numbers of the adds */
     int64_t deadline[8];
     int64_t at[8]; /* the wheel's time when they were made */
     int ended;     /* the transaction may count */
     int fired;
-    uint32_t which[8];
+    uint32_t which[8 * 8];
 } deed;
 
 static void add(deed *d, int i)
@@ -403,8 +432,16 @@ static void perform(void *arg)
     for (i = 0; i < d->steps; i++) {
         uint32_t hash = 0;
         int64_t deadline = 0;
-        int rc = kv_wheel_step(r, d->t->now, &hash, &deadline);
+        kv_timer ahead[8];
+        int rc, j, n = kv_wheel_peek(r, d->t->now, ahead, d->at_once);
 
+        if (n > 0) {
+            CHECK(kv_wheel_take(r, d->t->now, n) == KV_WHEEL_FIRED);
+            for (j = 0; j < n; j++)
+                d->which[d->fired++] = ahead[j].hash;
+            continue;
+        }
+        rc = kv_wheel_step(r, d->t->now, &hash, &deadline);
         CHECK(rc >= 0);
         if (rc == KV_WHEEL_FIRED) {
             d->which[d->fired++] = hash;
@@ -486,6 +523,7 @@ static void test_death(int rounds, int (*kill)(int64_t n, void (*)(void *), void
         memset(&d, 0, sizeof d);
         d.t = &t;
         d.steps = (int)image_below(8);
+        d.at_once = image_below(2) ? (int)image_below(8) : 0;
         d.adds = (int)image_below(8);
         d.sweeps = (int)image_below(4);
         d.first = next;
@@ -782,7 +820,7 @@ static void test_damaged_words(void)
     static model t;
     kv_region *r = &t.m.r;
     uint64_t *h, kept[16];
-    uint32_t hashes[4];
+    kv_timer timers[4];
     int rc, i, n = 2;
 
     begin(&t, 1790000000000);
@@ -791,11 +829,11 @@ static void test_damaged_words(void)
     h = r->head->wheel;
     memcpy(kept, h, sizeof kept);
     h[KV_WHEEL_NOW] = UINT64_MAX;
-    CHECK(kv_wheel_peek(r, t.now, hashes, 4) == 0);
+    CHECK(kv_wheel_peek(r, t.now, timers, 4) == 0);
     memcpy(h, kept, sizeof kept);
-    CHECK(kv_wheel_peek(r, t.now - 1000000, hashes, 4) == 0);
+    CHECK(kv_wheel_peek(r, t.now - 1000000, timers, 4) == 0);
     h[KV_WHEEL_OPEN] = 99;
-    CHECK(kv_wheel_peek(r, t.now, hashes, 4) == 0);
+    CHECK(kv_wheel_peek(r, t.now, timers, 4) == 0);
     memcpy(h, kept, sizeof kept);
     for (i = 0; i < 4; i++) {
         kv_txn_begin(r);
@@ -908,6 +946,6 @@ int main(void)
     test_death(image_steps(300), image_jump);
     test_death(image_steps(12), image_fork);
     test_damage(image_steps(2000));
-    CHECK(foreseen > 0);
+    CHECK(foreseen > 0 && taken > 0);
     return check_done("test_wheel");
 }
