@@ -112,7 +112,7 @@ static int log2_of(uint64_t size)
  * held. */
 static int map_fd(kv_log *l, int fd, uint64_t size, uint64_t *mapping)
 {
-    int bits = log2_of(size), huge = l->huge && size >= KV_SEG_LARGE, e;
+    int bits = log2_of(size), huge = l->huge && size >= KV_SEG_MIDDLE, e;
     void *p;
     uint32_t i;
 
@@ -916,6 +916,19 @@ static uint64_t linear(kv_log *l, uint64_t pos)
 uint64_t kv_log_used(kv_log *l)
 {
     return linear(l, kv_load(&l->w[KV_LOG_TAIL])) - linear(l, kv_load(&l->w[KV_LOG_CLEAN]));
+}
+
+uint64_t kv_log_passed(kv_log *l)
+{
+    uint64_t oldest = kv_load(&l->w[KV_LOG_OLDEST]),
+             clean = kv_pos_id(kv_load(&l->w[KV_LOG_CLEAN]));
+    uint64_t from, to;
+
+    if (clean <= oldest)
+        return 0;
+    from = linear(l, kv_pos((uint32_t)oldest, 0));
+    to = linear(l, kv_pos((uint32_t)clean, 0));
+    return from < to ? to - from : 0;
 }
 
 uint32_t kv_log_size_of(kv_log *l, uint32_t id)

@@ -26,8 +26,10 @@
 
 #define KV_SEG_MIN    (64u << 10)
 #define KV_SEG_MAX    (16u << 20)
-#define KV_SEG_HEAD   128u       /* bytes before the first record */
-#define KV_SEG_LARGE  (2u << 20) /* from here on a segment can lie in large pages */
+#define KV_SEG_HEAD   128u         /* bytes before the first record */
+#define KV_SEG_MIDDLE (256u << 10) /* from here on it is worth asking for pages larger than 4 KiB  \
+                                    */
+#define KV_SEG_LARGE  (2u << 20)   /* from here on a segment can lie in large pages */
 #define KV_SEG_IDS    (1u << 18)
 #define KV_SEG_MAGIC  0x3167657376ull /* "vseg1" */
 #define KV_LOG_FORMAT 1u
@@ -227,6 +229,9 @@ void kv_log_commit(kv_log *l, kv_append *a);
 int kv_log_recover(kv_log *l);
 /* Bytes of log in use: from the cleaner's position to the tail. */
 uint64_t kv_log_used(kv_log *l);
+/* Bytes of segments that the cleaner has passed and that are not retired yet. Without a lock: wrong
+ * once in a while. */
+uint64_t kv_log_passed(kv_log *l);
 /* Bytes of files: every segment from the first whose file is there to the last spare. */
 uint64_t kv_log_bytes(kv_log *l);
 uint32_t kv_log_size_of(kv_log *l, uint32_t id); /* 0: not there */

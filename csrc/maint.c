@@ -153,10 +153,7 @@ static uint32_t reserve(kv_db *s)
 /* What the cleaner has passed and the disk has not yet caught up with. */
 static int behind(kv_db *s)
 {
-    uint64_t passed = kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) -
-                      kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]);
-
-    return passed * head_size(s) >
+    return kv_log_passed(&s->log) >
            kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 16 + 4 * (uint64_t)head_size(s);
 }
 
