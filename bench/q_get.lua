@@ -14,6 +14,12 @@ return function(bench)
       ns:get(keys[i])
     end
   end
+  local bound = ns:bind().get
+  local function kv_bound_get(keys, batch)
+    for i = 1, batch do
+      bound(keys[i])
+    end
+  end
   local hundred = clock.hundred
   local function empty(keys, batch)
     for i = 1, batch do
@@ -28,7 +34,8 @@ return function(bench)
 
   bench.title(("get, %d keys, uniform"):format(n))
   local uniform = bench.contest("get", {
-    { "kv", function() return bench.loop(count, "random", kv_get) end },
+    { "kv", function() return bench.loop(count, "random", kv_bound_get) end },
+    { "kv, as a method", function() return bench.loop(count, "random", kv_get) end },
     { "LMDB from C", function() return lmdb:run("get", count, n) end },
     { "SQLite from C", function() return sqlite:run("get", count // 10, n) end },
   })
@@ -36,7 +43,8 @@ return function(bench)
 
   bench.title "get, 1,000 hot keys"
   local hot = bench.contest("get hot", {
-    { "kv", function() return bench.loop(count, "hot", kv_get) end },
+    { "kv", function() return bench.loop(count, "hot", kv_bound_get) end },
+    { "kv, as a method", function() return bench.loop(count, "hot", kv_get) end },
     { "empty C function", function() return bench.loop(count, "hot", empty) end },
     { "LMDB from C", function() return lmdb:run("hot", count, n) end },
     { "SQLite from C", function() return sqlite:run("hot", count // 10, n) end },

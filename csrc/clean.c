@@ -34,7 +34,7 @@ uint64_t kv_log_goal(kv_db *s)
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE)),
              data = kv_load_relaxed(kv_st(s, KV_ST_DATA));
     uint64_t other = kv_region_bytes(&s->region) + OTHERS * (uint64_t)kv_segment_size(s),
-             goal = data * 2 + data / 6;
+             goal = data * 2 + data / 9;
 
     goal = goal > other ? goal - other : 0;
     if (goal < live + live / 4)

@@ -24,12 +24,13 @@
 
 #pragma GCC visibility push(hidden)
 
-#define KV_SEG_MIN    (64u << 10)
-#define KV_SEG_MAX    (16u << 20)
-#define KV_SEG_HEAD   128u         /* bytes before the first record */
-#define KV_SEG_MIDDLE (256u << 10) /* from here on it is worth asking for pages larger than 4 KiB  \
-                                    */
-#define KV_SEG_LARGE  (2u << 20)   /* from here on a segment can lie in large pages */
+#define KV_SEG_MIN  (64u << 10)
+#define KV_SEG_MAX  (16u << 20)
+#define KV_SEG_HEAD 128u /* bytes before the first record */
+#define KV_SEG_MIDDLE                                                                              \
+    (256u << 10)                 /* from here on it is worth asking for pages larger than 4 KiB    \
+                                  */
+#define KV_SEG_LARGE  (2u << 20) /* from here on a segment can lie in large pages */
 #define KV_SEG_IDS    (1u << 18)
 #define KV_SEG_MAGIC  0x3167657376ull /* "vseg1" */
 #define KV_LOG_FORMAT 1u

@@ -154,7 +154,7 @@ static uint32_t reserve(kv_db *s)
 static int behind(kv_db *s)
 {
     return kv_log_passed(&s->log) >
-           kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 16 + 4 * (uint64_t)head_size(s);
+           kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 32 + 4 * (uint64_t)head_size(s);
 }
 
 /* The reserves, what the next head will want from the moment this one is half full, and some in
