@@ -830,6 +830,9 @@ static void test_damaged_words(void)
     memcpy(kept, h, sizeof kept);
     h[KV_WHEEL_NOW] = UINT64_MAX;
     CHECK(kv_wheel_peek(r, t.now, timers, 4) == 0);
+    kv_txn_begin(r);
+    CHECK(kv_wheel_take(r, t.now, 1) == KV_ECORRUPT && r->head->journal.count == 0);
+    kv_txn_end(r);
     memcpy(h, kept, sizeof kept);
     CHECK(kv_wheel_peek(r, t.now - 1000000, timers, 4) == 0);
     h[KV_WHEEL_OPEN] = 99;
