@@ -52,8 +52,8 @@ static int damaged(const char *what)
 
 /* ---- the writer's way down ---- */
 
-/* A search sees many lines of a leaf, one after the other. */
-static void fetch_leaf(const uint64_t *node)
+/* A search sees many lines of a node, one after the other. */
+static void fetch_node(const uint64_t *node)
 {
     int i;
 
@@ -75,7 +75,7 @@ static int descend(op *o, const kv_probe *k, int *pos, int *equal)
             return damaged("a link leads nowhere");
         kv_prefetch((char *)s->node + 64);
         if (level == 1)
-            fetch_leaf(s->node);
+            fetch_node(s->node);
         if (s->node[0] != word >> 32 || !kv_node_view(s->node, &s->v))
             return damaged("not a node");
         if (level >= 0 && s->v.level != level - 1)
@@ -730,10 +730,10 @@ uint64_t kv_order_near_probe(kv_region *r, const kv_probe *k)
         if (!node)
             return 0;
         if (level == 1) {
-            fetch_leaf(node);
+            fetch_node(node);
             return word;
         }
-        kv_prefetch((char *)node + 64);
+        fetch_node(node);
         if (node[0] != word >> 32 || !kv_node_view(node, &v) || v.level == 0 || v.level >= level ||
             !kv_node_search(&v, k, 1, &i, &equal))
             return 0;
