@@ -167,9 +167,10 @@ static void add_head(kv_db *s, int word, int64_t n)
 static void add_ns(kv_db *s, uint32_t ns, int64_t keys, int64_t bytes, int64_t log)
 {
     kv_place at;
-    uint64_t *w = kv_ns_words(s, ns, &at);
+    uint64_t *w;
 
-    if (w == NULL)
+    /* As when a value gives way to one of its size. */
+    if ((keys | bytes | log) == 0 || (w = kv_ns_words(s, ns, &at)) == NULL)
         return;
     if (keys)
         kv_txn_set(&s->region, at, &w[KV_NAME_KEYS], w[KV_NAME_KEYS] + (uint64_t)keys);
