@@ -212,6 +212,34 @@ static void test_held(void)
           memcmp(seen.data, "value", 5) == 0);
 }
 
+/* A hint changes nothing, whatever is given to it; also before the namespace is there. */
+static void test_expected(void)
+{
+    static const char long_key[KV_MAX_KEY + 1] = "x";
+    uint64_t rev = kv_rev(h);
+    unsigned n;
+    kv_value v = {0};
+    kv_ns *lazy;
+
+    if (!CHECK(kv_namespace(h, "lazy", 4, NULL, 0, 1, &lazy) == KV_OK))
+        return;
+    for (n = 0; n < KEYS; n++) {
+        char key[KV_MAX_KEY];
+        size_t len = key_of(n, key);
+
+        kv_expect(ns, key, len);
+        kv_expect(lazy, key, len);
+    }
+    kv_expect(ns, NULL, 1);
+    kv_expect(ns, "", 0);
+    kv_expect(ns, long_key, sizeof long_key);
+    CHECK(kv_rev(h) == rev);
+    v.type = KV_NULL;
+    kv_expect(lazy, "a", 1);
+    CHECK(kv_put(lazy, "a", 1, &v, NULL, NULL, NULL) == KV_OK);
+    kv_ns_close(lazy);
+}
+
 static void test_in(const char *path)
 {
     kv_options o;
@@ -249,6 +277,7 @@ static void test_in(const char *path)
         compare_listing(KV_KEYS_ONLY | KV_REVERSE);
     }
     test_held();
+    test_expected();
     compare_all();
     CHECK(kv_check(h) == KV_OK);
     kv_ns_close(ns);
