@@ -857,8 +857,8 @@ uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r)
 
 void kv_log_copy(kv_log *l, kv_append *a, const uint64_t *from, int n, uint64_t *to)
 {
-    uint64_t m = n > 0 ? mapping_of(l, kv_pos_id(from[0])) : 0;
-    uint32_t salt = n > 0 ? head_of(m)->salt : 0, size, seed;
+    uint64_t m = mapping_of(l, kv_pos_id(from[0]));
+    uint32_t salt = head_of(m)->salt, size, seed;
     const char *p;
     char *q;
     int i;

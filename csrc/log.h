@@ -221,7 +221,7 @@ uint32_t kv_log_largest(kv_log *l);
 /* Writes a record behind the tail, invisible; returns its position. The caller has checked that it
  * fits. */
 uint64_t kv_log_append(kv_log *l, kv_append *a, const kv_rec *r);
-/* The same for n records of one segment, byte by byte; copies belong to no batch. */
+/* The same for n > 0 records of one segment, byte by byte; copies belong to no batch. */
 void kv_log_copy(kv_log *l, kv_append *a, const uint64_t *from, int n, uint64_t *to);
 /* Publishes the tail: everything appended since kv_log_begin is committed. */
 void kv_log_commit(kv_log *l, kv_append *a);

@@ -232,27 +232,27 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
 static int op_list(lua_State *L, const kv_lua_call *c)
 {
     range o;
-    int rc, n = 0, page;
+    int rc, n = 0, result;
 
     if ((n = read_range(L, c, list_names, 1000, &o)) != 0)
         return n;
     lua_createtable(L, 0, 3);
-    page = lua_gettop(L);
+    result = lua_gettop(L);
     lua_createtable(L, o.limit > 0 && o.limit <= 128 ? (int)o.limit : 0, 0);
-    rc = read_page(L, c, &o, page + 1, &n);
+    rc = read_page(L, c, &o, result + 1, &n);
     if (rc != KV_OK && rc != KV_ENOTFOUND)
         return n > 1 ? n : kv_lua_fail(L, c, rc);
-    lua_pushvalue(L, page + 1);
-    lua_setfield(L, page, "keys");
+    lua_pushvalue(L, result + 1);
+    lua_setfield(L, result, "keys");
     lua_pushboolean(L, rc == KV_ENOTFOUND);
-    lua_setfield(L, page, "list_complete");
+    lua_setfield(L, result, "list_complete");
     if (rc == KV_OK) {
         char text[KV_MAX_CURSOR];
         size_t len = kv_cursor_make(kv_lua_live(L, c), &o.r, o.after, o.r.after_len, text);
         lua_pushlstring(L, text, len);
-        lua_setfield(L, page, "cursor");
+        lua_setfield(L, result, "cursor");
     }
-    lua_settop(L, page);
+    lua_settop(L, result);
     return 1;
 }
 
