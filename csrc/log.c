@@ -622,7 +622,9 @@ int kv_log_retire(kv_log *l, uint32_t id, uint32_t keep)
             if (pinned(l, i))
                 break;
             /* Zero first what readers re-check, then give the space back in bites that do not hold
-             * the file system up. */
+             * the file system up. Where the kernel has to split a larger page for that, it would
+             * interrupt the others for each small one that is mapped (see release). */
+            kv_map_release(base_of(m), size_of(m));
             for (off = 0; off < size_of(m); off += bite) {
                 bite = off == 0                        ? KV_PAGE
                        : size_of(m) - off < PUNCH_BITE ? size_of(m) - off
