@@ -52,6 +52,8 @@
 #define kv_prefetch(p)  __builtin_prefetch(p)
 /* What is used once: it displaces as little as possible. */
 #define kv_prefetch_once(p) __builtin_prefetch((p), 0, 0)
+/* A value from here on unknown to the compiler, which would take another course if it knew. */
+#define kv_opaque(x) __asm__("" : "+r"(x))
 /* C99 has no static assertions; a negative array size does. */
 #define KV_STATIC_ASSERT(cond, name) typedef char kv_assert_##name[(cond) ? 1 : -1]
 

@@ -255,20 +255,48 @@ int kv_get(kv_ns *ns, const char *key, size_t len, kv_record *out)
                                : kv_record_fill(ns->h->s, &r, &ns->blob, out);
 }
 
-/* The usual case in one piece: the key's record is where its home bucket says, in a mapped segment,
- * plain and not expired. What it finds lies in the store's own memory and counts only if, after all
- * of it was read, kv_still says so of segment *id. 0: take the way of kv_get. */
+/* The same as kv_hash_glance for the bucket behind the home bucket, where there is one. */
+static KV_NOINLINE uint64_t glance_behind(kv_region *r, uint64_t hash)
+{
+    const uint64_t *bucket = kv_hash_chained(r, kv_hash_bucket(r, hash));
+
+    return bucket != NULL ? kv_hash_pick(bucket, hash) : 0;
+}
+
+/* addr, by way of a guess. A processor that expects the guess to be right, as it is for keys that
+ * are read again and again, fetches the record without waiting for the bucket; what counts is the
+ * address that the bucket gave. */
+static inline __attribute__((always_inline)) uint64_t by_guess(kv *h, uint64_t hash, uint64_t addr)
+{
+    uint32_t *low = &h->guess[hash % KV_GUESSES];
+    uint64_t guess = h->guess_high | *low, same = guess;
+
+    kv_opaque(same); /* else the compiler would take addr in both cases, and wait for it */
+    if (kv_likely(guess == addr))
+        return same;
+    *low = (uint32_t)addr;
+    h->guess_high = addr >> 32 << 32;
+    return addr;
+}
+
+/* The usual case in one piece: the key's record is where its home bucket says, or the one behind
+ * that, in a mapped segment, plain and not expired. What it finds lies in the store's own memory
+ * and counts only if, after all of it was read, kv_still says so of segment *id. 0: take the way of
+ * kv_get. */
 static inline __attribute__((always_inline)) int glance(kv_ns *ns, const char *key, size_t len,
                                                         kv_rec_plain *out, uint32_t *id)
 {
     kv_db *s = ns->h->s;
-    uint64_t addr;
+    uint64_t hash, addr;
 
     if (kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY || !kv_fresh(ns->h) || ns->state == NULL ||
                     kv_load(ns->state) != KV_NAME_LIVE))
         return 0;
-    addr = kv_hash_glance(&s->region, kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len)) &
-           KV_ADDR_MASK;
+    hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len);
+    addr = kv_hash_glance(&s->region, hash);
+    if (kv_unlikely(addr == 0))
+        addr = glance_behind(&s->region, hash);
+    addr = by_guess(ns->h, hash, addr);
     KV_PAUSE("glance: slot read");
     return kv_log_value(&s->log, addr, ns->id, key, (uint32_t)len, out, id) != NULL &&
            kv_likely(out->expires == 0 || out->expires > kv_store_now(s));

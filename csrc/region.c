@@ -170,6 +170,9 @@ static int map_levels(kv_region *r, int space, uint64_t nodes)
                          is_huge(level), &p);
         if (rc != KV_OK)
             return rc;
+        __atomic_store_n(&r->origin[space][level],
+                         (uint64_t)(uintptr_t)p - level_start(space, level) * space_size[space],
+                         __ATOMIC_RELEASE);
         kv_store_ptr(&r->level[space][level], p);
     }
     return KV_OK;

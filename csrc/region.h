@@ -81,6 +81,8 @@ typedef struct kv_head {
 typedef struct kv_region {
     kv_head *head;
     void *level[KV_SPACES][KV_LEVELS]; /* NULL: not mapped yet; set once */
+    /* Where node 0 would be if the level's nodes went back that far; set once, with `level`. */
+    uint64_t origin[KV_SPACES][KV_LEVELS];
     uint64_t
         limit[KV_SPACES]; /* nodes this process has mapped and knows to be backed; trails `ready` */
     uint64_t grown;       /* head->grown when all that was ready was last mapped */
@@ -186,18 +188,16 @@ int kv_txn_undo(kv_region *r, int *undone);
 
 static inline int kv_level_of(uint32_t id, uint32_t first)
 {
-    uint32_t q = id / first; /* first is a compile-time power of two wherever it matters */
-    return q ? 32 - __builtin_clz(q) : 0;
+    /* first > 1 is a compile-time power of two wherever it matters */
+    return 32 - __builtin_clz(id | (first - 1)) - __builtin_ctz(first);
 }
 
 /* The address of a node below r->limit. */
 static inline void *kv_region_at(kv_region *r, int space, uint32_t id, uint32_t first,
                                  uint32_t size)
 {
-    int level = kv_level_of(id, first);
-    uint64_t start = level ? (uint64_t)first << (level - 1) : 0;
-
-    return (char *)kv_load_ptr(&r->level[space][level]) + (id - start) * size;
+    return (void *)(uintptr_t)(kv_load(&r->origin[space][kv_level_of(id, first)]) +
+                               (uint64_t)id * size);
 }
 
 /* The node's address in this process; NULL when id is out of bounds (damage) or cannot be mapped.

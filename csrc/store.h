@@ -125,6 +125,9 @@ typedef struct kv_db {
     const kv_watcher *watcher; /* of a shadow; else NULL */
 } kv_db;
 
+/* Keys that a handle has a guess for where their record is. */
+#define KV_GUESSES 4096
+
 struct kv {
     kv_db *s;
     int sync;
@@ -137,6 +140,10 @@ struct kv {
     kv_scratch scratch;
     char report[320];
     kv_watcher watcher;
+    /* Addresses at which reads found records, by the low bits of the key's hash; the high half of
+     * the last one stands for those of all. Nothing relies on them: see by_guess in read.c. */
+    uint64_t guess_high;
+    uint32_t guess[KV_GUESSES];
 };
 
 struct kv_ns {

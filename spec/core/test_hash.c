@@ -397,6 +397,42 @@ static void test_model(int way, int steps, int check_every)
     image_close(&t.m);
 }
 
+/* What one look at a bucket tells, against looking at its slots one by one. */
+static void test_pick(void)
+{
+    static model t;
+    uint64_t w[8], least, limit;
+    int i, n;
+
+    for (n = 0; n < 20000; n++) {
+        uint64_t hash = (uint64_t)image_below(3) << 6 | image_below(64), tag = kv_hash_tag(hash);
+
+        for (i = 0; i < 8; i++)
+            w[i] = image_below(4) == 0 ? 0
+                                       : kv_hash_tag((uint64_t)image_below(6) << 6) |
+                                             (image_below(KV_ADDR_MASK) + 1);
+        for (i = 0, least = KV_ADDR_MASK + 1; i < 7; i++)
+            if ((w[i] & ~KV_ADDR_MASK) == tag && (w[i] & KV_ADDR_MASK) < least)
+                least = w[i] & KV_ADDR_MASK;
+        CHECK(kv_hash_pick(w, hash) == (least > KV_ADDR_MASK ? 0 : least));
+    }
+    begin(&t, SPREAD);
+    room(&t);
+    for (n = 0; n < 100; n++) {
+        deed d = {&t, INSERT, (uint32_t)n, new_addr(&t, (uint32_t)n)};
+
+        perform(&d);
+        note(&d);
+    }
+    for (n = 0; n < 100; n++)
+        CHECK(kv_hash_glance(&t.m.r, hash_of_key(&t, (uint32_t)n)) == t.addr[n]);
+    limit = t.m.r.limit[KV_BUCKETS];
+    t.m.r.limit[KV_BUCKETS] = 0; /* this process has mapped none of them */
+    CHECK(kv_hash_glance(&t.m.r, hash_of_key(&t, 1)) == 0);
+    t.m.r.limit[KV_BUCKETS] = limit;
+    image_close(&t.m);
+}
+
 /* No maintenance for a long time: chains as long as they get, cleaned in several transactions each.
  * Beyond that an insert refuses, and changes nothing. */
 static void test_long_chains(void)
@@ -957,6 +993,7 @@ int main(void)
     test_key();
     test_spread();
     test_avalanche();
+    test_pick();
     for (way = 0; way < WAYS; way++) {
         test_model(way, image_steps(4000), 1);
         test_model(way, image_steps(60000), 1000);
