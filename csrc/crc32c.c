@@ -166,6 +166,11 @@ HARDWARE static void shift_init(void)
 #if defined(__x86_64__)
 #define PRODUCT __attribute__((target("sse4.2,pclmul")))
 #define APART   __attribute__((noinline)) /* so that the usual length saves no registers */
+#ifdef __clang__
+#define UNROLL /* it does, where it knows how often */
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* Bits are reflected: bit i of a CRC is x^(31-i), bit i of a word x^(63-i). The instruction gives
  *     take8(r, w) = r x^64 + w x^32   mod P.
@@ -177,17 +182,10 @@ HARDWARE static void shift_init(void)
  * to the last word of the input, whose turn reduces them at no cost. */
 #define TAIL  6u           /* words the last lane goes on for while the others are multiplied */
 #define FEW   (TAIL + 2)   /* words below which lanes are no gain */
-#define SHORT (TAIL + 25)  /* words below which there is a plan */
+#define SHORT (TAIL + 25)  /* words below which each number has code of its own */
 #define LONG  (TAIL + 192) /* words at a time otherwise, at most */
 
 static uint32_t over[LONG + 1]; /* over[d] = x^(64d - 33) mod P; d > 0 */
-
-/* How n words are dealt out: where the first two lanes end, in bytes from the end of the input, and
- * what moves them over the words behind. */
-static struct {
-    int32_t a_end, b_end;
-    uint32_t a_over, b_over;
-} plan[SHORT];
 
 PRODUCT static inline __m128i product(uint64_t r, uint32_t k)
 {
@@ -206,42 +204,60 @@ PRODUCT static inline uint64_t join(uint64_t c, const unsigned char *end, __m128
     return take8(c, word_at(end - 8) ^ sum);
 }
 
-/* One word of each lane, k before the lane's end. */
-#define LANES(k)                                                                                   \
-    case 3 * (k):                                                                                  \
-        a = take8(a, word_at(a_end - 8 * (k)));                                                    \
-        __attribute__((fallthrough));                                                              \
-    case 3 * (k)-1:                                                                                \
-        b = take8(b, word_at(b_end - 8 * (k)));                                                    \
-        __attribute__((fallthrough));                                                              \
-    case 3 * (k)-2:                                                                                \
-        c = take8(c, word_at(end - 8 * (TAIL + (k))));                                             \
-        __attribute__((fallthrough))
-
-/* From CRC a over the n words before `end`, TAIL <= n < SHORT: one jump to as many as there are. */
-PRODUCT static inline uint64_t short_lanes(uint64_t a, const unsigned char *end, size_t n)
+/* From CRC a over the n words at p, n being a constant: every address is known as soon as p is, and
+ * no word waits for what says how many there are. */
+PRODUCT __attribute__((always_inline)) static inline uint64_t
+lanes_of(uint64_t a, const unsigned char *p, const size_t n)
 {
-    const unsigned char *a_end = end + plan[n].a_end, *b_end = end + plan[n].b_end;
+    const size_t len = (n - TAIL + 2) / 3;
     uint64_t b = 0, c = 0;
-#ifdef __clang__
-    __asm__("" : "+r"(c)); /* it gives every case registers of its own for a zero it knows */
-    b = c;
-#endif
-    switch (n - TAIL) {
-        LANES(8);
-        LANES(7);
-        LANES(6);
-        LANES(5);
-        LANES(4);
-        LANES(3);
-        LANES(2);
-        LANES(1);
-    case 0:
-        break;
+    /* Else what all lengths load comes before the jump, and needs registers. */
+    __asm__("" : "+r"(p));
+    UNROLL
+    for (size_t i = 0; i < len; i++) {
+        a = take8(a, word_at(p + 8 * i));
+        b = take8(b, word_at(p + 8 * (len + i)));
+    }
+    UNROLL
+    for (size_t i = 2 * len; i < n - TAIL; i++)
+        c = take8(c, word_at(p + 8 * i));
+    return join(c, p + 8 * n, product(a, over[n - len]), product(b, over[n - 2 * len]));
+}
+
+/* The same for FEW <= n < SHORT: one jump to the code for as many as there are. */
+PRODUCT static inline uint64_t short_lanes(uint64_t a, const unsigned char *p, size_t n)
+{
+#define WORDS(n)                                                                                   \
+    case n:                                                                                        \
+        return lanes_of(a, p, n);
+    switch (n) {
+        WORDS(8)
+        WORDS(9)
+        WORDS(10)
+        WORDS(11)
+        WORDS(12)
+        WORDS(13)
+        WORDS(14)
+        WORDS(15)
+        WORDS(16)
+        WORDS(17)
+        WORDS(18)
+        WORDS(19)
+        WORDS(20)
+        WORDS(21)
+        WORDS(22)
+        WORDS(23)
+        WORDS(24)
+        WORDS(25)
+        WORDS(26)
+        WORDS(27)
+        WORDS(28)
+        WORDS(29)
+        WORDS(30)
     default:
         __builtin_unreachable();
     }
-    return join(c, end, product(a, plan[n].a_over), product(b, plan[n].b_over));
+#undef WORDS
 }
 
 /* The same in a loop, TAIL <= n <= LONG. */
@@ -315,13 +331,18 @@ PRODUCT APART static uint32_t many_words(uint32_t crc, const unsigned char *p, s
     return (uint32_t)~a;
 }
 
+/* The bytes that make no word come last here, where it is known by then how many they are. */
 PRODUCT static uint32_t with_product(uint32_t crc, const void *data, size_t n)
 {
     const unsigned char *p = data;
     size_t words = n / 8;
+    uint64_t a;
     if (words - FEW >= SHORT - FEW)
         return words < FEW ? few_words(crc, p, n) : many_words(crc, p, n);
-    return (uint32_t)~short_lanes(odd_bytes((uint32_t)~crc, word_at(p), n), p + n, words);
+    a = short_lanes((uint32_t)~crc, p, words);
+    if (n % 8 != 0)
+        a = odd_bytes(a, word_at(p + n - 8) >> (64 - 8 * (n % 8)), n);
+    return (uint32_t)~a;
 }
 
 PRODUCT static int product_init(void)
@@ -331,13 +352,6 @@ PRODUCT static int product_init(void)
     over[1] = 1;
     for (size_t d = 2; d <= LONG; d++)
         over[d] = (uint32_t)take8(over[d - 1], 0);
-    for (size_t n = FEW; n < SHORT; n++) {
-        size_t dealt = n - TAIL, a = n - dealt / 3, b = TAIL + (dealt + 2) / 3;
-        plan[n].a_end = -8 * (int32_t)a;
-        plan[n].b_end = -8 * (int32_t)b;
-        plan[n].a_over = over[a];
-        plan[n].b_over = over[b];
-    }
     return 1;
 }
 #endif

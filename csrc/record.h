@@ -166,9 +166,6 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
     n = word & 0xffffff;
     if (kv_unlikely((word & kind) != plain || n < KV_REC_MIN + len || n > avail))
         return 0;
-    memcpy(&crc, p, 4);
-    if (kv_unlikely(kv_rec_crc(p, n, seed) != crc))
-        return 0;
     rest = kv_rec_names(p, &their_len, &their_ns);
     if (kv_unlikely((word & unusual) != 0 || their_len != len || their_ns != ns))
         return 0;
@@ -190,7 +187,8 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
         memcpy(&ttl, p + rest + 9, 4);
         out->expires = (int64_t)since + KV_REC_EPOCH + ttl;
     }
-    return 1;
+    memcpy(&crc, p, 4);
+    return kv_likely(kv_rec_crc(p, n, seed) == crc);
 }
 
 /* What else there is to know of a record of which kv_rec_value said 1. */

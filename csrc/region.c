@@ -159,7 +159,7 @@ static int map_levels(kv_region *r, int space, uint64_t nodes)
     if (rc != KV_OK)
         return rc;
     for (level = 0; level <= top; level++) {
-        uint64_t bytes = level_bytes(space, level);
+        uint64_t bytes = level_bytes(space, level), start;
 
         if (r->level[space][level])
             continue;
@@ -170,9 +170,10 @@ static int map_levels(kv_region *r, int space, uint64_t nodes)
                          is_huge(level), &p);
         if (rc != KV_OK)
             return rc;
-        __atomic_store_n(&r->origin[space][level],
-                         (uint64_t)(uintptr_t)p - level_start(space, level) * space_size[space],
-                         __ATOMIC_RELEASE);
+        start = level_start(space, level);
+        __atomic_store_n(
+            &r->origin[space][kv_top_bit((uint32_t)(start | (space_first[space] - 1)))],
+            (uint64_t)(uintptr_t)p - start * space_size[space], __ATOMIC_RELEASE);
         kv_store_ptr(&r->level[space][level], p);
     }
     return KV_OK;

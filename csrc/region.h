@@ -81,7 +81,8 @@ typedef struct kv_head {
 typedef struct kv_region {
     kv_head *head;
     void *level[KV_SPACES][KV_LEVELS]; /* NULL: not mapped yet; set once */
-    /* Where node 0 would be if the level's nodes went back that far; set once, with `level`. */
+    /* Where node 0 would be if the level's nodes went back that far, by the number of the top bit
+     * of its last id; set once, before `level`. */
     uint64_t origin[KV_SPACES][KV_LEVELS];
     uint64_t
         limit[KV_SPACES]; /* nodes this process has mapped and knows to be backed; trails `ready` */
@@ -186,17 +187,21 @@ int kv_txn_undo(kv_region *r, int *undone);
 
 /* ---- inline --------------------------------------------------------------------------- */
 
+static inline uint32_t kv_top_bit(uint32_t n) /* its number; n > 0 */
+{
+    return 31 ^ (uint32_t)__builtin_clz(n);
+}
 static inline int kv_level_of(uint32_t id, uint32_t first)
 {
     /* first > 1 is a compile-time power of two wherever it matters */
-    return 32 - __builtin_clz(id | (first - 1)) - __builtin_ctz(first);
+    return (int)kv_top_bit(id | (first - 1)) - (int)kv_top_bit(first) + 1;
 }
 
 /* The address of a node below r->limit. */
 static inline void *kv_region_at(kv_region *r, int space, uint32_t id, uint32_t first,
                                  uint32_t size)
 {
-    return (void *)(uintptr_t)(kv_load(&r->origin[space][kv_level_of(id, first)]) +
+    return (void *)(uintptr_t)(kv_load(&r->origin[space][kv_top_bit(id | (first - 1))]) +
                                (uint64_t)id * size);
 }
 
