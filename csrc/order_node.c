@@ -19,48 +19,84 @@ typedef struct edit {
 static KV_NOINLINE int compare_rest(const unsigned char *e, int elen, const unsigned char *key,
                                     int klen)
 {
-    int least = elen < klen ? elen : klen;
-    int c = least > 8 ? memcmp(e + 8, key + 8, (size_t)least - 8) : 0;
+    int n = elen < klen ? elen : klen;
+    int c = n > 8 ? memcmp(e + 8, key + 8, (size_t)n - 8) : 0;
 
     return c ? c : (elen > klen) - (elen < klen);
 }
 
-/* Of 20 comparisons on the way to a leaf half would be guessed wrong, so that the usual step has no
- * branch to guess. */
+/* A search: the key behind the node's prefix, and what it has found. */
+typedef struct search {
+    const kv_view *v;
+    const unsigned char *key;
+    uint64_t first; /* its first eight bytes, zeros where it is shorter */
+    int len, beyond, same;
+} search;
+
+/* 1: the entry is before the key. Its first eight bytes decide, unless they are the same. */
+static inline __attribute__((always_inline)) int is_before(search *s, int from, int len)
+{
+    const unsigned char *p = s->v->data + from;
+    uint64_t e = kv_eight(p) & (len < 8 ? ~(~(uint64_t)0 >> (8 * len)) : ~(uint64_t)0);
+    int rest;
+
+    if (kv_likely(e != s->first))
+        return e < s->first;
+    rest = compare_rest(p, len, s->key, s->len);
+    s->same |= rest == 0;
+    return rest < s->beyond;
+}
+
+/* How many of the entries a, b and c are before the key; negative: damage. */
+static inline __attribute__((always_inline)) int count_before(search *s, int a, int b, int c)
+{
+    const kv_half *end = s->v->end;
+    int dlen = s->v->dlen, to_a = end[a], to_b = end[b], to_c = end[c];
+    int from_a = a ? end[a - 1] : 0, from_b = b ? end[b - 1] : 0, from_c = c ? end[c - 1] : 0;
+
+    if (kv_unlikely(((dlen - to_a) | (dlen - to_b) | (dlen - to_c) | (to_a - from_a) |
+                     (to_b - from_b) | (to_c - from_c)) < 0))
+        return -1;
+    return is_before(s, from_a, to_a - from_a) + is_before(s, from_b, to_b - from_b) +
+           is_before(s, from_c, to_c - from_c);
+}
+
+static inline int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Half of the comparisons on the way to a leaf would be guessed wrong, so that the usual step has
+ * no branch to guess; and each step waits for the one before it, so that it makes three at once. In
+ * the last one entries may be looked at twice, or beyond those in question: they do not count. */
 int kv_node_search(const kv_view *v, const kv_probe *k, int beyond, int *pos, int *equal)
 {
-    const unsigned char *key = k->key + v->plen;
-    int klen = (int)k->len - v->plen, lo = 0, n = v->entries, same = 0;
-    int c = kv_node_beside(v, k);
-    uint64_t first;
+    int lo = 0, n = v->entries, last = n - 1, q, c = kv_node_beside(v, k);
+    search s;
 
     *equal = 0;
-    if (kv_unlikely(c != 0)) {
+    if (kv_unlikely(c != 0 || n == 0)) {
         *pos = c > 0 ? n : 0;
         return 1;
     }
-    first = kv_eight(key);
-    while (n > 0) {
-        int half_n = n >> 1, mid = lo + half_n;
-        int to = v->end[mid], from = mid ? v->end[mid - 1] : 0, len = to - from;
-        uint64_t e;
-
-        if (kv_unlikely(((v->dlen - to) | len) < 0))
+    s.v = v;
+    s.key = k->key + v->plen;
+    s.first = kv_eight(s.key);
+    s.len = (int)k->len - v->plen;
+    s.beyond = beyond;
+    s.same = 0;
+    for (; n > 3; n = c == 3 ? n - 3 * q - 1 : q - (c > 0)) {
+        q = n >> 2;
+        c = count_before(&s, lo + q, lo + 2 * q, lo + 3 * q);
+        if (kv_unlikely(c < 0))
             return 0;
-        e = kv_eight(v->data + from);
-        e &= len < 8 ? ~(~(uint64_t)0 >> (8 * len)) : ~(uint64_t)0;
-        c = e < first;
-        if (kv_unlikely(e == first)) {
-            int rest = compare_rest(v->data + from, len, key, klen);
-
-            same |= rest == 0;
-            c = rest < beyond;
-        }
-        lo = c ? mid + 1 : lo;
-        n = c ? n - half_n - 1 : half_n;
+        lo += c * q + (c > 0);
     }
-    *equal = same;
-    *pos = lo;
+    c = count_before(&s, least(lo, last), least(lo + 1, last), least(lo + 2, last));
+    if (kv_unlikely(c < 0))
+        return 0;
+    *equal = s.same;
+    *pos = lo + least(c, n);
     return 1;
 }
 

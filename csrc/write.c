@@ -190,11 +190,14 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
 static void expect(const write *w)
 {
     kv_db *s = w->ns->h->s;
-    uint64_t slot;
+    uint64_t slot, hash = kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len);
 
     kv_log_prefetch_tail(&s->log);
-    slot = kv_hash_glance(&s->region,
-                          kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len));
+    if (s->fresh >= 2) {
+        kv_hash_prefetch(&s->region, hash);
+        return;
+    }
+    slot = kv_hash_glance(&s->region, hash);
     if (slot)
         kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
 }
