@@ -574,6 +574,18 @@ static void warm_next(kv_region *r, uint64_t count)
     }
 }
 
+/* And shortly before it the second bucket of the chain, which the first one names. */
+static void warm_chain(kv_region *r, uint64_t count)
+{
+    uint32_t next;
+    node n;
+
+    home_node(r, (uint32_t)(count - ((uint64_t)1 << (63 - __builtin_clzll(count)))), &n);
+    next = low(n.w[CONTROL]);
+    if (next && overflow_node(r, next - 1, &n))
+        __builtin_prefetch(n.w, 1);
+}
+
 /* A chain that removals left with two slots to spare beyond one bucket less is made shorter; with
  * fewer, the next insert could make it grow again at once. */
 static int shorten(kv_region *r, uint64_t count)
@@ -612,8 +624,11 @@ int kv_hash_maintain(kv_region *r)
         if (did < 0)
             return did;
     }
-    if (kv_likely(h[KV_HASH_ENTRIES] <= count * KV_HASH_LOAD))
+    if (kv_likely(h[KV_HASH_ENTRIES] <= count * KV_HASH_LOAD)) {
+        if (h[KV_HASH_ENTRIES] == count * KV_HASH_LOAD - 1 && count >= KV_HASH_MIN)
+            warm_chain(r, count);
         return did;
+    }
     if (count < KV_HASH_MIN || count != r->head->used[KV_BUCKETS])
         return damaged(r, "bucket count");
     if (count >= KV_HASH_MAX || !kv_region_room(r, KV_BUCKETS))
