@@ -419,7 +419,8 @@ KV_API void kv_reader_close(kv_reader *r);          /* NULL is fine */
 enum {
     KV_REVERSE = 1,
     KV_KEYS_ONLY = 2, /* records carry only the key; expired ones are still left out */
-    KV_NO_VALUES = 4  /* all but the value, which is KV_NULL: no large one is read */
+    KV_NO_VALUES = 4, /* all but the value, which is KV_NULL: no large one is read */
+    KV_NO_HISTORY = 8 /* rev, id, created and updated are 0 */
 };
 
 /* Byte order; start <= key < stop in both directions; NULL: no bound. All must stay valid while
@@ -443,8 +444,9 @@ kv_iter_size(void);       /* bytes a caller provides for one (aligned to 16); no
 KV_API int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *range);
 KV_API int kv_iter_next(kv_iter *it, kv_record *out); /* KV_ENOTFOUND: the end */
 /* The next ones at once, as long as nothing out of the ordinary is to be said of them and their
- * keys, values and metadata fit into `room`, where they are put: at most KV_ITER_MOST, and n, which
- * is how many are wanted now and later. Each is as it was at some time since kv_iter_init. Returns
+ * values and metadata, and keys that do not stay in *it, fit into `room`, where they are put: at
+ * most KV_ITER_MOST, and n, which is how many are wanted now and later. Nothing but the next call
+ * for *it touches either. Each is as it was at some time since kv_iter_init. Returns
  * how many it was; 0: kv_iter_next says what comes. */
 enum { KV_ITER_MOST = 4 };
 KV_API int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size);

@@ -16,8 +16,20 @@
 #define STEP         KV_ITER_MOST
 #define RING         16  /* a power of two */
 #define MOST_FETCHED 256 /* bytes of a record; the processor sees by itself how it goes on */
+#define SHORT        64 /* bytes of a key, its namespace included, that a place in the ring holds */
 
-KV_STATIC_ASSERT(RING >= 3 * STEP, ring_size);
+/* So many that none of the keys kv_iter_some hands out is written over as the next ones are looked
+ * up ahead. */
+KV_STATIC_ASSERT(RING >= 4 * STEP, ring_size);
+
+/* A key that is looked up ahead. */
+typedef struct kv_ahead {
+    uint64_t hash;
+    const uint64_t *slot; /* the bucket, then the slot; NULL: look properly */
+    uint32_t len;
+    /* Begins as all keys of the leaf do; the rest only if len <= SHORT. */
+    unsigned char key[SHORT + 12];
+} kv_ahead;
 
 struct kv_iter {
     kv_ns *ns;
@@ -33,8 +45,7 @@ struct kv_iter {
      * ring that begins at `turn`. */
     int buckets, records;
     unsigned turn;
-    uint64_t hash[RING];
-    const uint64_t *slot[RING]; /* the bucket, then the slot; NULL: look properly */
+    kv_ahead ring[RING];
     /* Places in the ring, as bits: what is not in a key's own bucket, but the next one of its
      * chain; of these, whose slot has not been looked for yet. */
     uint32_t chained, pending;
@@ -43,9 +54,8 @@ struct kv_iter {
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
     unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
     size_t next_len;
-    const uint64_t *state; /* of the namespace */
-    /* Handed out, and some of those ahead; all begin as the leaf's keys do. */
-    unsigned char key[KV_ORDER_KEY + 8], ahead[STEP][KV_ORDER_KEY + 8];
+    const uint64_t *state;               /* of the namespace */
+    unsigned char key[KV_ORDER_KEY + 8]; /* handed out; begins as the leaf's keys do */
     kv_leaf leaf;
 };
 
@@ -214,8 +224,8 @@ static int settle(kv_iter *it)
             it->buckets = it->records = 0;
             it->pending = 0;
             kv_leaf_prefix(&it->leaf, it->key);
-            for (i = 0; i < STEP; i++)
-                kv_leaf_prefix(&it->leaf, it->ahead[i]);
+            for (i = 0; i < RING && it->leaf.plen <= SHORT; i++)
+                memcpy(it->ring[i].key, it->key, SHORT);
             KV_PAUSE("list: leaf read");
         }
         if (it->i >= it->from && it->i < it->to)
@@ -243,102 +253,136 @@ static inline int left(const kv_iter *it, int n)
     return left < n ? left : n;
 }
 
-/* Fetches the buckets of the next n keys, as far as that has not been done. Each of these loops is
- * short: what a processor has in view at a time bounds how many misses overlap. */
-static void fetch_buckets(kv_iter *it, int n)
+/* The place of the key that is the i-th from the next one on. */
+static inline kv_ahead *place(kv_iter *it, int i)
 {
-    kv_region *r = &it->ns->h->s->region;
-    uint64_t seed0 = it->ns->seed0, seed1 = it->ns->seed1, hash;
-    int from = it->buckets, have = from, step = it->reverse ? -1 : 1, i = it->i + from * step;
-    size_t len[STEP];
-    unsigned k;
-    int j, some;
-
-    while (have < n) {
-        some = n - have < STEP ? n - have : STEP;
-        for (j = 0; j < some; j++, i += step) {
-            len[j] = kv_leaf_rest(&it->leaf, i, it->ahead[j]);
-            if (kv_unlikely(len[j] < 4))
-                n = some = j; /* damage: whose turn it is will tell */
-        }
-        for (j = 0; j < some; j++, have++) {
-            hash = kv_hash_key(seed0, seed1, it->id, it->ahead[j] + 4, len[j] - 4);
-            k = (it->turn + (unsigned)have) % RING;
-            it->hash[k] = hash;
-            it->slot[k] = kv_hash_bucket(r, hash);
-            it->pending &= ~(1u << k);
-        }
-    }
-    for (; from < have; from++)
-        kv_prefetch(it->slot[(it->turn + (unsigned)from) % RING]);
-    it->buckets = have;
+    return &it->ring[(it->turn + (unsigned)i) % RING];
 }
 
-/* The record that a slot names. It is read once, so it shall not displace what the program uses. */
-static inline void fetch_record(const kv_log *l, uint64_t slot, uint32_t span)
+/* The length of key i of the leaf, which is long and goes where the last one handed out was, or
+ * damaged: 0. */
+static KV_NOINLINE size_t long_key(kv_iter *it, int i)
 {
-    const char *p = kv_log_look(l, slot & KV_ADDR_MASK).base, *end;
+    return kv_leaf_rest(&it->leaf, i, it->key);
+}
+
+/* Finds the buckets of the next n keys, as far as that has not been done. Each of these loops is
+ * short: what a processor has in view at a time bounds how many waits overlap. */
+static void find_buckets(kv_iter *it, int n)
+{
+    kv_region *r = &it->ns->h->s->region;
+    uint64_t seed0 = it->ns->seed0, seed1 = it->ns->seed1;
+    int from = it->buckets, step = it->reverse ? -1 : 1, i = it->i + from * step, j;
+    kv_ahead *a;
+
+    for (j = from; j < n; j++, i += step) {
+        a = place(it, j);
+        a->len = (uint32_t)kv_leaf_short(&it->leaf, i, a->key, SHORT);
+    }
+    for (j = from; j < n; j++) {
+        const unsigned char *key;
+
+        a = place(it, j);
+        key = a->key;
+        if (kv_unlikely(a->len == 0)) {
+            a->len = (uint32_t)long_key(it, it->i + j * step);
+            key = it->key;
+            if (a->len < 4)
+                break; /* damage: whose turn it is will tell */
+        }
+        a->hash = kv_hash_key(seed0, seed1, it->id, key + 4, a->len - 4);
+        a->slot = kv_hash_bucket(r, a->hash);
+        it->pending &= ~(1u << (it->turn + (unsigned)j) % RING);
+    }
+    it->buckets = j;
+}
+
+/* Where the record lies that a slot names; NULL: not known. */
+static inline const char *record_of(const kv_log *l, uint64_t slot)
+{
+    const char *p = kv_log_look(l, slot & KV_ADDR_MASK).base;
+
+    return p == NULL ? NULL : p + ((slot & 0x3fffff) << 2);
+}
+
+static inline void fetch_record(const char *p, uint32_t span)
+{
+    const char *end = p + span;
 
     if (p == NULL)
         return;
-    p += (slot & 0x3fffff) << 2;
-    for (end = p + span; p < end; p += 64)
-        kv_prefetch_once(p);
-    kv_prefetch_once(end - 1);
+    for (p = (const char *)((uintptr_t)p & ~(uintptr_t)63); p < end; p += 64)
+        kv_prefetch_far(p);
 }
 
-/* Their records, if their slots are in their own buckets; else the next bucket of the chain. */
-static void fetch_records(kv_iter *it, int n)
+/* Fetches the buckets that were found, from that of key `cold` on. */
+static inline void fetch_buckets(kv_iter *it, int cold)
+{
+    for (; cold < it->buckets; cold++)
+        kv_prefetch_far(place(it, cold)->slot);
+}
+
+/* Those, and the records of the next n keys, if their slots are in their own buckets; else the next
+ * bucket of the chain. All at once: the waits for address translation overlap then. */
+static void fetch_records(kv_iter *it, int n, int cold)
 {
     kv_db *s = it->ns->h->s;
-    uint64_t slot[RING];
-    int from = it->records, found = 0, i;
+    const char *record[RING];
+    uint64_t slot;
+    int found = 0, i;
     const uint64_t *own;
-    unsigned k;
+    kv_ahead *a;
 
     n = n < it->buckets ? n : it->buckets;
-    for (; from < n; from++) {
-        k = (it->turn + (unsigned)from) % RING;
-        own = it->slot[k];
-        it->slot[k] = kv_hash_slot(own, it->hash[k]);
-        slot[found] = kv_hash_peek(it->slot[k], it->hash[k]);
-        if (kv_likely(slot[found] != 0)) {
-            found++;
-            it->chained &= ~(1u << k);
+    for (i = it->records; i < n; i++) {
+        uint32_t bit = 1u << (it->turn + (unsigned)i) % RING;
+
+        a = place(it, i);
+        own = a->slot;
+        a->slot = kv_hash_slot(own, a->hash);
+        slot = kv_hash_peek(a->slot, a->hash);
+        it->chained &= ~bit;
+        if (kv_likely(slot != 0)) {
+            record[found++] = record_of(&s->log, slot);
         } else {
-            it->slot[k] = kv_hash_chained(&s->region, own);
-            kv_prefetch(it->slot[k]);
-            it->chained |= 1u << k;
-            it->pending |= 1u << k;
+            a->slot = kv_hash_chained(&s->region, own);
+            kv_prefetch(a->slot);
+            it->chained |= bit;
+            it->pending |= bit;
         }
-        it->records = from + 1;
     }
+    it->records = i;
+    fetch_buckets(it, cold);
     for (i = 0; i < found; i++)
-        fetch_record(&s->log, slot[i], it->span);
+        fetch_record(record[i], it->span);
 }
 
 /* And the records that those name. */
-static void fetch_chained(kv_iter *it)
+static inline void fetch_chained(kv_iter *it)
 {
+    kv_ahead *a;
     uint64_t slot;
-    int k;
 
-    for (; it->pending; it->pending &= it->pending - 1) {
-        k = __builtin_ctz(it->pending);
-        it->slot[k] = kv_hash_slot(it->slot[k], it->hash[k]);
-        slot = kv_hash_peek(it->slot[k], it->hash[k]);
+    for (; kv_unlikely(it->pending); it->pending &= it->pending - 1) {
+        a = &it->ring[__builtin_ctz(it->pending)];
+        a->slot = kv_hash_slot(a->slot, a->hash);
+        slot = kv_hash_peek(a->slot, a->hash);
         if (slot != 0)
-            fetch_record(&it->ns->h->s->log, slot, it->span);
+            fetch_record(record_of(&it->ns->h->s->log, slot), it->span);
     }
 }
 
 /* Another step of each, as far as there are keys in the leaf and as n are wanted. */
 static void look_ahead(kv_iter *it, int n)
 {
-    int begun = it->records > 0;
+    int begun = it->records > 0, cold = it->buckets;
 
-    fetch_buckets(it, left(it, n < 3 * STEP ? n : 3 * STEP));
-    fetch_records(it, 2 * STEP);
+    find_buckets(it, left(it, n < 3 * STEP ? n : 3 * STEP));
+    if (!begun) {
+        fetch_buckets(it, cold);
+        cold = it->buckets;
+    }
+    fetch_records(it, 2 * STEP, cold);
     if (!begun)
         fetch_chained(it); /* else after this step's records were read */
     /* No more in this leaf, and it is not the last one. */
@@ -352,13 +396,13 @@ static void look_ahead(kv_iter *it, int n)
 /* The usual case, as in glance of read.c: a plain record, with what the iterator's flags ask for.
  * *now: the time, or 0 until it is needed. Returns where the record lies, which counts if kv_still
  * says so of segment *id after all was read; NULL: it is not so. */
-static inline __attribute__((always_inline)) const char *find_plain(kv_iter *it, unsigned k,
+static inline __attribute__((always_inline)) const char *find_plain(kv_iter *it, const kv_ahead *a,
                                                                     const char *key, uint32_t len,
                                                                     kv_rec_plain *out, uint32_t *id,
                                                                     int64_t *now)
 {
     kv_db *s = it->ns->h->s;
-    uint64_t slot = kv_hash_peek(it->slot[k], it->hash[k]);
+    uint64_t slot = kv_hash_peek(a->slot, a->hash);
     const char *at;
 
     at = slot ? kv_log_value(&s->log, slot & KV_ADDR_MASK, it->id, key, len, out, id) : NULL;
@@ -381,28 +425,43 @@ static inline __attribute__((always_inline)) const char *find_plain(kv_iter *it,
     return at;
 }
 
+/* By words: of a memset compilers make a string instruction, which takes longer to begin. */
+static inline void clear(kv_record *out)
+{
+    out->value.type = KV_NULL;
+    out->value.len = 0;
+    out->value.data = NULL;
+    out->value.integer = 0;
+    out->value.number = 0;
+    out->key = out->meta = NULL;
+    out->key_len = out->meta_len = 0;
+    out->rev = out->id = 0;
+    out->created = out->updated = out->expires = 0;
+}
+
 /* Copies its bytes to `to`, where there is room for them. 0: it is no such value. */
 static inline int take_plain(const kv_iter *it, const char *at, const kv_rec_plain *plain, char *to,
                              const char *key, uint32_t len, kv_record *out)
 {
     kv_rec r;
 
-    memset(out, 0, sizeof *out);
+    clear(out);
     out->key = key;
     out->key_len = len;
     if (it->flags & KV_KEYS_ONLY)
         return 1;
     out->expires = plain->expires;
-    kv_rec_history(at, &r.rev, &r.id, &r.created, &r.updated);
-    out->rev = r.rev;
-    out->id = r.id;
-    out->created = r.created;
-    out->updated = r.updated;
+    if (!(it->flags & KV_NO_HISTORY)) {
+        kv_rec_history(at, &r.rev, &r.id, &r.created, &r.updated);
+        out->rev = r.rev;
+        out->id = r.id;
+        out->created = r.created;
+        out->updated = r.updated;
+    }
     if (plain->value_len + plain->meta_len != 0)
         memcpy(to, plain->meta - plain->value_len, plain->value_len + plain->meta_len);
     out->meta_len = plain->meta_len;
     out->meta = to + plain->value_len;
-    out->value.type = KV_NULL;
     if (plain->type == KV_NULL)
         return 1;
     r.type = (uint8_t)plain->type;
@@ -424,7 +483,7 @@ static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_re
 
     if (kv_unlikely(it->chained >> it->turn & 1))
         return 0;
-    at = find_plain(it, it->turn, key, len, &plain, &id, &now);
+    at = find_plain(it, place(it, 0), key, len, &plain, &id, &now);
     if (kv_unlikely(at == NULL))
         return 0;
     if (plain.value_len + plain.meta_len > to->cap &&
@@ -436,7 +495,7 @@ static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_re
 /* Whatever it is. */
 static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
 {
-    return kv_read(it->ns->h->s, it->id, it->hash[it->turn], key, len, &it->ns->scratch, r, NULL);
+    return kv_read(it->ns->h->s, it->id, place(it, 0)->hash, key, len, &it->ns->scratch, r, NULL);
 }
 
 static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
@@ -451,6 +510,10 @@ static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
     if (it->flags & KV_NO_VALUES) {
         r->type = KV_NULL;
         r->blob = 0;
+    }
+    if (it->flags & KV_NO_HISTORY) {
+        r->rev = r->id = 0;
+        r->created = r->updated = 0;
     }
     return kv_record_fill(it->ns->h->s, r, &it->ns->blob, out);
 }
@@ -539,15 +602,15 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     return e;
 }
 
-/* The keys go into the room first, as the order has them; then the bytes of the records. */
+/* Short keys stay where they were looked up ahead, others go into the room before them. */
 int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
 {
     char *to = room, *end = to + size;
-    const char *key[STEP], *at;
-    size_t len[STEP], bytes;
-    uint32_t id, oldest = UINT32_MAX;
+    const char *at, *key;
+    uint32_t id, oldest = UINT32_MAX, len, bytes;
     int64_t now = 0;
     kv_rec_plain plain;
+    kv_ahead *a;
     int i, step = it->reverse ? -1 : 1;
 
     if (kv_enter(it->ns->h) != KV_OK || resume(it) != KV_OK)
@@ -555,27 +618,25 @@ int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
     look_ahead(it, n);
     n = n < STEP ? n : STEP;
     n = n < it->records ? n : it->records;
-    for (i = 0; i < n && end - to >= (ptrdiff_t)sizeof it->key; i++) {
-        if (kv_likely(it->leaf.plen <= 32))
-            memcpy(to, it->key, 32);
-        else
-            memcpy(to, it->key, (size_t)it->leaf.plen);
-        len[i] = kv_leaf_rest(&it->leaf, it->i + i * step, (unsigned char *)to);
-        if (kv_unlikely(len[i] < 5))
-            break;
-        key[i] = to + 4;
-        to += len[i];
-        len[i] -= 4;
-    }
-    n = i;
     for (i = 0; i < n; i++) {
-        at = find_plain(it, (it->turn + (unsigned)i) % RING, key[i], (uint32_t)len[i], &plain, &id,
-                        &now);
+        a = place(it, i);
+        key = (const char *)a->key;
+        len = a->len;
+        if (kv_unlikely(len > SHORT)) {
+            if (end - to < (ptrdiff_t)sizeof it->key)
+                break;
+            long_key(it, it->i + i * step);
+            key = memcpy(to, it->key, len);
+            to += len;
+        }
+        key += 4;
+        len -= 4;
+        at = find_plain(it, a, key, len, &plain, &id, &now);
         if (kv_unlikely(at == NULL))
             break;
         bytes = plain.value_len + plain.meta_len;
         if (kv_unlikely(bytes > (size_t)(end - to) ||
-                        !take_plain(it, at, &plain, to, key[i], (uint32_t)len[i], &out[i])))
+                        !take_plain(it, at, &plain, to, key, len, &out[i])))
             break;
         to += bytes;
         oldest = id < oldest ? id : oldest;

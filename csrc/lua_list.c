@@ -206,6 +206,7 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
     int rc, i, some;
 
     begin_page(L, &p, keys);
+    o->r.flags |= KV_NO_HISTORY;
     if (!o->values)
         o->r.flags |= KV_NO_VALUES;
     rc = kv_iter_init(it, kv_lua_live(L, c), &o->r);

@@ -133,6 +133,26 @@ static inline size_t kv_leaf_rest(const kv_leaf *leaf, int i, unsigned char *out
         memcpy(out + leaf->plen, base + leaf->data + from, (size_t)len);
     return (size_t)(leaf->plen + len);
 }
+/* The same for a key of at most `most` bytes; 0: it is longer, or damaged. i is one of the leaf's.
+ */
+static inline size_t kv_leaf_short(const kv_leaf *leaf, int i, unsigned char *out, int most)
+{
+    const unsigned char *base = (const unsigned char *)leaf->node;
+    const unsigned char *ends = base + leaf->ends + 2 * i;
+    uint16_t from = 0, to;
+    int len;
+
+    memcpy(&to, ends, 2);
+    if (kv_likely(i > 0))
+        memcpy(&from, ends - 2, 2);
+    len = to - from;
+    if (kv_unlikely(len < 0 || to > leaf->dlen || leaf->plen + len > most))
+        return 0;
+    memcpy(out + leaf->plen, base + leaf->data + from, 8);
+    if (kv_unlikely(len > 8))
+        memcpy(out + leaf->plen + 8, base + leaf->data + from + 8, (size_t)len - 8);
+    return (size_t)(leaf->plen + len);
+}
 
 /* Verifies the tree: order, bounds, counts, depth, generations, free queue disjoint. Not concurrent
  * with writers. */

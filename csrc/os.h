@@ -50,8 +50,8 @@
 #define KV_NOINLINE     __attribute__((noinline))
 #define KV_PRINTF(a, b) __attribute__((format(printf, a, b)))
 #define kv_prefetch(p)  __builtin_prefetch(p)
-/* What is used once: it displaces as little as possible. */
-#define kv_prefetch_once(p) __builtin_prefetch((p), 0, 0)
+/* Into the second cache only: the first one waits for fewer lines at a time. */
+#define kv_prefetch_far(p) __builtin_prefetch((p), 0, 2)
 /* A value from here on unknown to the compiler, which would take another course if it knew. */
 #define kv_opaque(x) __asm__("" : "+r"(x))
 /* C99 has no static assertions; a negative array size does. */

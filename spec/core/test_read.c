@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "check.h"
+#include "several.h"
 #include "store.h"
 
 #include <stdlib.h>
@@ -29,9 +30,13 @@ static uint64_t any(uint64_t n)
 /* Keys of 1 to KV_MAX_KEY bytes, different ones for different numbers. */
 static size_t key_of(unsigned n, char *key)
 {
-    size_t len = n % 40 == 39 ? KV_MAX_KEY - n / 40 : (size_t)n % 40 + 1, i;
+    size_t len = (size_t)n % 40 + 1, i;
 
-    if (len < 3 && n >= 3)
+    if (n % 40 == 39)
+        len = KV_MAX_KEY - n / 40;
+    else if (n % 40 == 38) /* about as many as a listing keeps beside it */
+        len = 55 + n / 40;
+    else if (len < 3 && n >= 3)
         len += 20;
     for (i = 0; i < len; i++)
         key[i] = (char)(n * 31 + i * 7);
@@ -140,29 +145,37 @@ static void compare_all(void)
         compare(n);
 }
 
-/* What a listing says of each key is what a get says; with and without values. */
-static void compare_listing(uint32_t flags)
+/* What a listing says of each key is what a get says; with and without values, one by one and
+ * several at once. */
+static void compare_listing(uint32_t flags, int many)
 {
     kv_iter *it = malloc(kv_iter_size());
     uint64_t count = 0, listed = 0;
     kv_range range = {0};
     kv_record r, got;
     char key[KV_MAX_KEY];
+    several some;
     int e;
 
     range.flags = flags;
+    several_begin(&some, many);
     CHECK(kv_iter_init(it, ns, &range) == KV_OK);
-    while ((e = kv_iter_next(it, &r)) == KV_OK) {
+    while ((e = several_next(&some, it, &r)) == KV_OK) {
         kv_value value = kept(&r.value);
-        int64_t expires = r.expires;
+        int64_t expires = r.expires, created = r.created, updated = r.updated;
         uint32_t len = r.key_len, meta = r.meta_len;
-        uint64_t rev = r.rev;
+        uint64_t rev = r.rev, id = r.id;
 
         listed++;
         memcpy(key, r.key, len);
         CHECK(meta == 0 || memcmp(r.meta, "{\"a\":1}", 7) == 0);
         if (CHECK(kv_get(ns, key, len, &got) == KV_OK) && !(flags & KV_KEYS_ONLY)) {
-            CHECK(got.rev == rev && got.expires == expires && got.meta_len == meta);
+            CHECK(got.expires == expires && got.meta_len == meta);
+            if (flags & KV_NO_HISTORY)
+                CHECK(rev == 0 && id == 0 && created == 0 && updated == 0);
+            else
+                CHECK(got.rev == rev && got.id == id && got.created == created &&
+                      got.updated == updated);
             CHECK(flags & KV_NO_VALUES ? value.type == KV_NULL : same(&value, &got.value));
         }
     }
@@ -244,7 +257,7 @@ static void test_expected(void)
 static void test_in(const char *path)
 {
     kv_options o;
-    int i, k, rounds = getenv("KV_SHORT") ? 3 : 12;
+    int i, k, many, rounds = getenv("KV_SHORT") ? 3 : 12;
 
     now = 1900000000000;
     kv_test_clock_set(now);
@@ -273,9 +286,13 @@ static void test_in(const char *path)
         now += 700;
         kv_test_clock_set(now);
         compare_all();
-        compare_listing(0);
-        compare_listing(KV_NO_VALUES);
-        compare_listing(KV_KEYS_ONLY | KV_REVERSE);
+        for (many = 0; many < 2; many++) {
+            compare_listing(0, many);
+            compare_listing(KV_NO_VALUES, many);
+            compare_listing(KV_NO_HISTORY, many);
+            compare_listing(KV_NO_HISTORY | KV_NO_VALUES | KV_REVERSE, many);
+            compare_listing(KV_KEYS_ONLY | KV_REVERSE, many);
+        }
     }
     test_held();
     test_expected();
