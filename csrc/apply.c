@@ -120,19 +120,6 @@ static int64_t pending(kv_db *s, const kv_found *f)
     return f->rec.expires > wheel ? f->rec.expires : 0;
 }
 
-int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f)
-{
-    int step = kv_hash_locate(&s->region, hash, addr, &f->scan);
-
-    f->hash = hash;
-    f->addr = addr;
-    f->near = 0;
-    f->there = step == KV_HASH_CANDIDATE;
-    return step == KV_HASH_CANDIDATE || step == KV_HASH_END
-               ? KV_OK
-               : kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
-}
-
 /* A timer stays when its key is put again, so an overwrite arms one only when none is pending that
  * fires early enough. */
 void kv_index_arm(kv_db *s, const kv_found *f, kv_rec *r)
@@ -435,7 +422,7 @@ void kv_index_near(kv_db *s, kv_found *f, kv_probe *k, uint64_t guess)
 
 /* None is the visible word: old and new address lead to the same, so a swing that was seen may be
  * undone. */
-void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t next)
+void kv_index_move(kv_db *s, kv_hash_scan *c, const uint64_t *pos, int n, uint64_t next)
 {
     int i;
 
@@ -443,7 +430,7 @@ void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t n
     set_head(s, kv_st(s, KV_ST_APPLIED), next);
     for (i = 0; i < n; i++)
         if (!KV_IS_BUG(12))
-            kv_hash_shift(&s->region, &f[i].scan, kv_pos_addr(pos[i]));
+            kv_hash_shift(&s->region, &c[i], kv_pos_addr(pos[i]));
     KV_PAUSE("clean: moved");
     kv_txn_end(&s->region);
 }

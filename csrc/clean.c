@@ -352,16 +352,22 @@ int kv_expire_until(kv_db *s, int64_t until)
 /* ---- cleaning ------------------------------------------------------------------------- */
 
 /* Records are judged a group at a time: their buckets are fetched together, and what is current
- * goes to the head with one publication of the tail and one transaction. */
+ * goes to the head with one publication of the tail and one transaction. The helper reads and
+ * judges before it takes the lock, and with it looks again at what was current: that it is not is
+ * final as long as nothing is undone (kv_head, undone), since what comes into the index, but by an
+ * undo, lies behind what is applied. */
 #define GROUP 32
 
 typedef struct group {
-    int n, moves, whose; /* KV_FOR_*: which reserves it may take */
+    int n, whose; /* KV_FOR_*: which reserves it may take */
     uint64_t at[GROUP], next[GROUP], hash[GROUP];
     kv_rec rec[GROUP];
-    kv_found gone[GROUP];  /* in the index, but expired or dropped; `there` is set for these */
-    kv_found moved[GROUP]; /* current */
+    uint64_t undone;          /* as judged */
+    int currents, of[GROUP];  /* records that are current */
+    kv_hash_scan scan[GROUP]; /* where their slots are */
     uint64_t from[GROUP], to[GROUP];
+    int goes, gone_of[GROUP]; /* in the index, but expired or dropped */
+    kv_found gone[GROUP];
 } group;
 
 /* Reads up to GROUP records before `end`. 1: did; 0: there is none; negative: damage. */
@@ -384,36 +390,62 @@ static int read_group(kv_db *s, group *g, uint64_t pos, uint64_t end)
     return g->n > 0 ? 1 : e;
 }
 
-/* Sorts the group into what moves and what goes, and cuts it short where the log has no room. A
- * slot that holds just this address makes a record current: nothing else need be read. */
-static int judge(kv_db *s, group *g, int64_t now, kv_append *a)
+/* Finds what is current: a slot that holds just this address says so, nothing else need be read.
+ * Without the lock what is not certain counts as current. */
+static void judge(kv_db *s, group *g)
 {
-    int i, e;
+    int i;
 
-    g->moves = 0;
-    for (i = 0; i < g->n; i++) {
-        const kv_rec *r = &g->rec[i];
-        kv_found *f = &g->moved[g->moves];
+    g->undone = kv_load(&s->region.head->undone);
+    g->currents = 0;
+    for (i = 0; i < g->n; i++)
+        if ((g->rec[i].kind == KV_REC_PUT || g->rec[i].kind == KV_REC_NAME) &&
+            kv_hash_locate(&s->region, g->hash[i], kv_pos_addr(g->at[i]), &g->scan[g->currents]) !=
+                KV_HASH_END)
+            g->of[g->currents++] = i;
+}
 
-        g->gone[i].there = 0;
-        if (r->kind != KV_REC_PUT && r->kind != KV_REC_NAME)
-            continue;
-        e = kv_index_locate(s, g->hash[i], kv_pos_addr(g->at[i]), f);
-        if (e != KV_OK)
-            return e;
-        if (!f->there)
-            continue;
-        f->rec = *r;
+/* With the lock: leaves of what was current what still is and moves, sorts out what goes, and cuts
+ * the group short where the log has no room. */
+static int confirm(kv_db *s, group *g, int64_t now, kv_append *a)
+{
+    int c, i, step, moves = 0;
+
+    if (g->undone != kv_load(&s->region.head->undone) && !KV_IS_BUG(62))
+        judge(s, g);
+    g->goes = 0;
+    for (c = 0; c < g->currents; c++) {
+        kv_hash_scan *scan = &g->scan[moves];
+        const kv_rec *r = &g->rec[i = g->of[c]];
+
+        if (moves < c)
+            *scan = g->scan[c];
+        if (!kv_hash_is_at(scan, g->hash[i], kv_pos_addr(g->at[i]))) {
+            step = kv_hash_locate(&s->region, g->hash[i], kv_pos_addr(g->at[i]), scan);
+            if (step == KV_HASH_END)
+                continue;
+            if (step != KV_HASH_CANDIDATE)
+                return kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
+        }
         if ((r->expires != 0 && r->expires <= now) || kv_ns_state(s, r->ns) == KV_NAME_DROPPED) {
-            g->gone[i] = *f;
+            kv_found *f = &g->gone[g->goes];
+
+            f->there = 1;
+            f->hash = g->hash[i];
+            f->addr = kv_pos_addr(g->at[i]);
+            f->near = 0;
+            f->scan = *scan;
+            f->rec = *r;
+            g->gone_of[g->goes++] = i;
             continue;
         }
         if (!kv_log_fit(&s->log, a, r->size, g->whose)) {
             g->n = i;
             break;
         }
-        g->from[g->moves++] = g->at[i];
+        g->from[moves++] = g->at[i];
     }
+    g->currents = moves;
     return KV_OK;
 }
 
@@ -426,10 +458,10 @@ static void move(kv_db *s, group *g)
     a.next_rev = kv_load_relaxed(kv_st(s, KV_ST_REV)) + 1;
     a.next_ns = kv_load_relaxed(kv_st(s, KV_ST_NEXT_NS));
     a.time = (int64_t)kv_load_relaxed(kv_st(s, KV_ST_CLOCK));
-    kv_log_copy(&s->log, &a, g->from, g->moves, g->to);
+    kv_log_copy(&s->log, &a, g->from, g->currents, g->to);
     kv_log_commit(&s->log, &a);
     KV_PAUSE("clean: copied");
-    kv_index_move(s, g->moved, g->to, g->moves, a.pos);
+    kv_index_move(s, g->scan, g->to, g->currents, a.pos);
 }
 
 static int forget(kv_db *s, kv_found *f)
@@ -448,34 +480,35 @@ static int forget(kv_db *s, kv_found *f)
     return KV_OK;
 }
 
-/* Judges what was read at CLEAN. *looked += its bytes. 1: did, 0: no room, negative: damage. */
+/* Cleans what was read at CLEAN and judged. *looked += its bytes. 1: did, 0: no room, negative:
+ * damage. */
 static int clean_group(kv_db *s, group *g, int64_t now, uint64_t *looked)
 {
     kv_append a;
     int e, i;
 
     kv_log_begin(&s->log, &a);
-    e = judge(s, g, now, &a);
+    e = confirm(s, g, now, &a);
     KV_PAUSE("clean: judged");
     if (e != KV_OK)
         return e;
-    if (g->moves > 0)
+    if (g->currents > 0)
         move(s, g);
-    for (i = 0; i < g->n; i++) {
-        if (!g->gone[i].there)
-            continue;
-        if (kv_index_short_to_clean(s))
+    for (i = 0; i < g->goes; i++) {
+        if (kv_index_short_to_clean(s)) {
+            g->n = g->gone_of[i];
             break;
+        }
         e = forget(s, &g->gone[i]);
         if (e != KV_OK)
             return e;
     }
-    if (i == 0)
+    if (g->n == 0)
         return 0;
     KV_PAUSE("clean: to be passed");
-    *looked += g->next[i - 1] - g->at[0];
-    kv_store(&s->log.w[KV_LOG_CLEAN], g->next[i - 1]);
-    kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + (uint64_t)i);
+    *looked += g->next[g->n - 1] - g->at[0];
+    kv_store(&s->log.w[KV_LOG_CLEAN], g->next[g->n - 1]);
+    kv_store(kv_st(s, KV_ST_CLEANED), kv_load_relaxed(kv_st(s, KV_ST_CLEANED)) + (uint64_t)g->n);
     return 1;
 }
 
@@ -494,8 +527,10 @@ static int clean_step(kv_db *s, int64_t now, uint64_t *looked)
     e = read_group(s, &g, pos, end);
     if (e < 0)
         return e;
-    if (e > 0)
+    if (e > 0) {
+        judge(s, &g);
         return clean_group(s, &g, now, looked);
+    }
     kv_store(&s->log.w[KV_LOG_JUDGED], tail);
     KV_PAUSE("clean: segment judged");
     kv_store(&s->log.w[KV_LOG_CLEAN], end);
@@ -526,25 +561,41 @@ int kv_clean_small(kv_db *s)
            kv_log_size_of(&s->log, id) < KV_SEG_LARGE;
 }
 
-/* Records are read and their buckets fetched without the lock. That the cleaner's position has not
- * moved meanwhile, seen with the lock held, says that nothing of it was retired: what was read is
- * what is there. */
+static uint32_t bytes_of(const group *g)
+{
+    uint32_t bytes = 0;
+    int c;
+
+    for (c = 0; c < g->currents; c++)
+        bytes += kv_rec_align(g->rec[g->of[c]].size);
+    return bytes;
+}
+
+/* Records are read and judged without the lock. That the cleaner's position has not moved
+ * meanwhile, seen with the lock held, says that nothing of it was retired: what was read is what is
+ * there. All of its segment is applied when what is applied ends in a later one: a group of the
+ * cleaner's that spans segments began in one that lies behind the cleaner's position. */
 static int ahead(kv_db *s, int small, int *more)
 {
     uint64_t pos = kv_load(&s->log.w[KV_LOG_CLEAN]), looked = 0;
-    uint64_t tail = kv_load(&s->log.w[KV_LOG_TAIL]);
+    uint64_t applied = kv_load(kv_st(s, KV_ST_APPLIED));
     uint64_t goal = kv_log_goal(s);
     int read, e = KV_OK;
     group g;
 
     *more = 0;
-    if (kv_load_relaxed(&s->log.w[KV_LOG_BROKEN]) || kv_pos_id(pos) >= kv_pos_id(tail) ||
+    if (kv_load_relaxed(&s->log.w[KV_LOG_BROKEN]) || kv_pos_id(pos) >= kv_pos_id(applied) ||
         (small ? !kv_clean_small(s) : kv_log_used(&s->log) <= goal - 2 * (goal / AHEAD)))
         return 0;
     /* The reserves are for those who must: on a full disk a delete would miss them. */
     g.whose = KV_FOR_PUT;
     read = read_group(s, &g, pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD));
     KV_PAUSE("helper: group read");
+    if (read > 0) {
+        judge(s, &g);
+        kv_log_prefetch_room(&s->log, bytes_of(&g));
+    }
+    KV_PAUSE("helper: group judged");
     if (!kv_lock_index(s, 100))
         return 0;
     *more = 1;

@@ -204,7 +204,7 @@ int kv_hash_next(kv_region *r, kv_hash_scan *c)
     return next_bucket(r, c);
 }
 
-/* Nearly all are in their home bucket, or are in none and that has no overflow. */
+/* Nearly all are in their home bucket. */
 int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c)
 {
     uint64_t slot = kv_hash_tag(hash) | addr;
@@ -213,7 +213,7 @@ int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c)
     kv_hash_start(r, hash, c);
     if (kv_likely(c->bucket)) {
         const uint64_t *w = c->bucket;
-#define SAME(i) ((unsigned)(w[i] == slot) << (i))
+#define SAME(i) ((unsigned)(kv_load(&w[i]) == slot) << (i))
         unsigned m = SAME(0) | SAME(1) | SAME(2) | SAME(3) | SAME(4) | SAME(5) | SAME(6);
 #undef SAME
         if (m) {
@@ -221,8 +221,7 @@ int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c)
             c->slot = slot;
             return KV_HASH_CANDIDATE;
         }
-        if (!low(w[CONTROL]))
-            return KV_HASH_END;
+        c->index = SLOTS - 1;
     }
     do
         step = kv_hash_next(r, c);

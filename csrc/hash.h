@@ -225,14 +225,19 @@ void kv_hash_start(kv_region *r, uint64_t hash, kv_hash_scan *c);
  * and the scan saw a stable chain. AGAIN: something moved; start again. DAMAGED: an id out of
  * bounds or a loop. */
 int kv_hash_next(kv_region *r, kv_hash_scan *c);
+/* Finds the slot that leads to just this record: as the two above, without looking at a record. */
+int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c);
+/* Whether it is still where c has found it; with the writer lock. */
+static inline int kv_hash_is_at(const kv_hash_scan *c, uint64_t hash, uint64_t addr)
+{
+    return c->index >= 0 && kv_load(&c->bucket[c->index]) == (kv_hash_tag(hash) | addr);
+}
 
 /* ---- under the writer lock, in a transaction ------------------------------------------ */
 
 /* Nodes that a write needs at most in KV_OVERFLOW. */
 #define KV_HASH_ROOM 2
 
-/* Finds the slot that leads to just this record, for c: CANDIDATE, END or DAMAGED. */
-int kv_hash_locate(kv_region *r, uint64_t hash, uint64_t addr, kv_hash_scan *c);
 /* Replaces the address in the scan's current slot: the transaction's visible store. */
 void kv_hash_replace(kv_region *r, kv_hash_scan *c, uint64_t addr);
 /* The same for an address of the same record, so that nothing changes for readers: journaled. */

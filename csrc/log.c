@@ -1009,6 +1009,20 @@ void kv_log_prefetch_tail(kv_log *l)
     }
 }
 
+#define MEANWHILE 384 /* bytes; some writes */
+
+void kv_log_prefetch_room(kv_log *l, uint32_t bytes)
+{
+    uint64_t pos = kv_load_relaxed(&l->w[KV_LOG_TAIL]), m = kv_load(slot_of(l, kv_pos_id(pos)));
+    uint32_t off = kv_pos_off(pos) + MEANWHILE, end;
+
+    if (m == 0)
+        return;
+    end = off + bytes < size_of(m) ? off + bytes : size_of(m);
+    for (; off < end; off += 64)
+        kv_prefetch_to_store(base_of(m) + off);
+}
+
 /* Notes what reads in place need. Another thread may have given the entry to another segment since:
  * then no checksum fits, and who finds that comes here again. */
 static void seal(kv_log *l, uint64_t addr, uint64_t word)

@@ -244,6 +244,8 @@ uint32_t kv_log_size_of(kv_log *l, uint32_t id); /* 0: not there */
 void kv_log_prefetch(kv_log *l, uint64_t addr);
 /* Fetches the lines that the next record will be written to. */
 void kv_log_prefetch_tail(kv_log *l);
+/* The same for as many bytes as will be written behind what others write meanwhile. */
+void kv_log_prefetch_room(kv_log *l, uint32_t bytes);
 /* Copies the record at an index address into s and decodes it there. Without the lock. KV_OK,
  * KV_LOG_GONE, KV_ECORRUPT, KV_ENOMEM, or why its segment cannot be mapped. */
 int kv_log_fetch(kv_log *l, uint64_t addr, kv_scratch *s, kv_rec *out);

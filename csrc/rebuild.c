@@ -263,7 +263,7 @@ static int rewrite(kv_db *s, uint64_t pos)
     kv_log_begin(&s->log, &a);
     pos = kv_log_append(&s->log, &a, &r);
     kv_log_commit(&s->log, &a);
-    kv_index_move(s, &f, &pos, 1, a.pos);
+    kv_index_move(s, &f.scan, &pos, 1, a.pos);
     return KV_OK;
 }
 

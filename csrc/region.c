@@ -23,7 +23,7 @@
 #include <string.h>
 
 #define MAGIC      0x6765722d78766b01ull
-#define LAYOUT     5 /* grows with any change of what words and nodes mean that no size shows */
+#define LAYOUT     6 /* grows with any change of what words and nodes mean that no size shows */
 #define HEAD_BYTES (((uint64_t)sizeof(kv_head) + KV_PAGE - 1) / KV_PAGE * KV_PAGE)
 /* An id + 1 must fit 32 bits. Far beyond what a file system takes. */
 #define MAX_NODES (((uint64_t)1 << 32) - KV_PAGE)
@@ -604,6 +604,8 @@ int kv_txn_undo(kv_region *r, int *undone)
         if (e->addr & 1 && !KV_IS_BUG(34))
             old = ((*word >> 32) + 1) << 32 | (old & 0xffffffff);
         kv_store(word, old);
+        if (i == 0)
+            kv_store(&r->head->undone, r->head->undone + 1);
         kv_store(&r->head->journal.count, i);
     }
     return KV_OK;

@@ -54,10 +54,11 @@ typedef struct kv_head {
     uint64_t clean;       /* 1: nobody uses it; `sum` holds */
     uint64_t identity[2]; /* of the file `lock` beside it, and the boot it was built under */
     char boot_id[40];
-    uint64_t end;   /* where the next level gets its place in the file */
-    uint64_t sum;   /* kv_region_sum when nobody used it any more */
-    uint64_t grown; /* grows with each kv_region_grow: others must map what is new */
-    uint64_t reserved[3];
+    uint64_t end;    /* where the next level gets its place in the file */
+    uint64_t sum;    /* kv_region_sum when nobody used it any more */
+    uint64_t grown;  /* grows with each kv_region_grow: others must map what is new */
+    uint64_t undone; /* grows with each undo that took something back, when it is all back */
+    uint64_t reserved[2];
     /* line */
     uint64_t hash[KV_HASH_WORDS];
     uint64_t order[KV_ORDER_WORDS];

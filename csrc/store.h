@@ -116,7 +116,7 @@ typedef struct kv_db {
     uint64_t timers_kept;  /* timers after a round that found few, else 0 */
     int fetched_buckets;   /* of the next timers that are due, so many have been fetched: a hint; */
     int fetched_records;   /* under the writer lock, too */
-    uint32_t fresh; /* of the last writes, how many made a key, 0 to 3; under the writer lock */
+    uint32_t fresh; /* of the last writes, how many made a key, 0 to 3; a guess without the lock */
     uint64_t wants_sync; /* 1: some handle syncs by interval */
     int crowd;       /* > 0: lately others synced as well; under the lock of durability, as is */
     int64_t sync_ns; /* how long the last sync took */
@@ -270,8 +270,8 @@ int kv_index_forget_run(kv_db *s, kv_found *f, const kv_probe *k, int n);
 /* Sets f->near and the key for a record that is to be forgotten, and fetches what that needs;
  * guess: of a record before it, or 0. */
 void kv_index_near(kv_db *s, kv_found *f, kv_probe *k, uint64_t guess);
-/* The cleaner moved n records, f[i] to pos[i]: swings their slots in one transaction. */
-void kv_index_move(kv_db *s, kv_found *f, const uint64_t *pos, int n, uint64_t next);
+/* The cleaner moved n records, c[i] to pos[i]: swings their slots in one transaction. */
+void kv_index_move(kv_db *s, kv_hash_scan *c, const uint64_t *pos, int n, uint64_t next);
 uint32_t kv_ns_state(kv_db *s, uint32_t ns);
 const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns);    /* NULL: damage */
 uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: damage */
@@ -328,8 +328,6 @@ static inline uint32_t kv_order_ns(const unsigned char *key)
 {
     return (uint32_t)key[0] << 24 | (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3];
 }
-/* Finds the slot that holds exactly `addr`, without reading a record. */
-int kv_index_locate(kv_db *s, uint64_t hash, uint64_t addr, kv_found *f);
 
 /* Takes the writer lock, recovering from a dead owner or an unfinished transaction. It may replace
  * h->s, and what its namespaces know. */

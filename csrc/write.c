@@ -175,7 +175,11 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
     e = kv_write_commit(s, &a, &w->f, r);
     if (e != KV_OK)
         return e;
-    s->fresh = w->f.there ? s->fresh / 2 : s->fresh < 3 ? s->fresh + 1 : 3;
+    __atomic_store_n(&s->fresh,
+                     w->f.there     ? s->fresh / 2
+                     : s->fresh < 3 ? s->fresh + 1
+                                    : 3,
+                     __ATOMIC_RELAXED);
     /* expire and persist hand the reference on. */
     if (w->f.there && !(r->blob && r->value == w->f.rec.value))
         kv_blob_dead(s, &w->f.rec, a.pos);
@@ -185,15 +189,15 @@ static int write_locked(write *w, uint64_t *end, uint32_t *need)
 }
 
 /* What the write will touch is on its way before the lock is taken: the log's next lines, the key's
- * bucket, which is waited for, and the record that names, if any. A hint: what there is counts
- * later. */
+ * bucket, which is waited for, and the record that names, if any; but where keys are new the way
+ * down the key order is what fills the wait. A hint: what there is counts later. */
 static void expect(const write *w)
 {
     kv_db *s = w->ns->h->s;
     uint64_t slot, hash = kv_hash_key(w->ns->seed0, w->ns->seed1, w->ns->id, w->key, w->len);
 
     kv_log_prefetch_tail(&s->log);
-    if (s->fresh >= 2) {
+    if (__atomic_load_n(&s->fresh, __ATOMIC_RELAXED) >= 2) {
         kv_hash_prefetch(&s->region, hash);
         return;
     }

@@ -65,6 +65,7 @@ list() {
 56 test_hash + an emptied bucket leaves its chain without a new version
 60 test_linear    a write tells another record than the one it replaced
 61 test_linear    a condition on the revision is not looked at
+62 test_store     what was judged without the lock is believed although something was undone
 END
 }
 

@@ -884,6 +884,7 @@ static const point points[] = {
     {"clean: to be passed", do_churn, WRITER_LOCK, NULL},
     {"clean: segment judged", do_churn, WRITER_LOCK, NULL},
     {"helper: group read", do_help, 0, NULL},
+    {"helper: group judged", do_help, 0, NULL},
     {"prepare: allocated", do_churn, MAINT_LOCK, NULL},
     {"prepare: mapped", do_churn, MAINT_LOCK, NULL},
     {"grow: allocated", do_names, MAINT_LOCK, NULL},

@@ -977,6 +977,76 @@ static void large_pages(int thread)
     kv_close(h);
 }
 
+/* While the helper judges, another writer's transaction takes a current record out of the index and
+ * is undone: it is still the cleaner's to move. */
+static struct {
+    kv_db *s;
+    kv_rec rec;
+    kv_found f;
+    int erased, undone;
+} undoing;
+
+static void undo_meanwhile(const char *point)
+{
+    kv_db *s = undoing.s;
+    uint64_t pos = kv_load(&s->log.w[KV_LOG_CLEAN]), at;
+    kv_rec *r = &undoing.rec;
+    kv_found *f = &undoing.f;
+
+    if (strcmp(point, "helper: group read") == 0) {
+        while (!undoing.erased &&
+               kv_log_next(&s->log, &pos, kv_pos(kv_pos_id(pos) + 1, KV_SEG_HEAD), &at, r) == 1) {
+            f->hash = kv_index_hash(s, kv_rec_index_ns(r), r->key, r->key_len);
+            if (r->kind != KV_REC_PUT ||
+                kv_index_find(s, r->ns, r->key, r->key_len, 0, f) != KV_OK || !f->there ||
+                f->addr != kv_pos_addr(at))
+                continue;
+            kv_txn_begin(&s->region);
+            kv_hash_erase(&s->region, &f->scan);
+            undoing.erased = 1;
+        }
+    } else if (strcmp(point, "helper: group judged") == 0 && undoing.erased && !undoing.undone) {
+        CHECK(kv_txn_undo(&s->region, &undoing.undone) == KV_OK);
+    }
+}
+
+static void undone_meanwhile(void)
+{
+    kv_options o;
+    kv_value v = bytes(model_noise, 300);
+    char key[16];
+    kv_ns *ns;
+    kv_rec r;
+    uint64_t was;
+    kv *h;
+    int i, n = 0;
+
+    kv_options_init(&o);
+    o.thread = 0;
+    h = open_at(":memory:", &o);
+    ns = space_of(h, "u");
+    for (i = 0; i < 200000 && !(i > 20000 && kv_clean_due(h->s)); i++)
+        n += kv_put(ns, key,
+                    (size_t)snprintf(key, sizeof key, "%d",
+                                     (int)(((unsigned)i * 2654435761u >> 7) % 5003)),
+                    &v, NULL, NULL, NULL) != KV_OK;
+    CHECK(n == 0 && kv_clean_due(h->s));
+    memset(&undoing, 0, sizeof undoing);
+    undoing.s = h->s;
+    kv_test_pause = undo_meanwhile;
+    for (i = 0; i < 20 && !undoing.undone; i++)
+        (void)kv_clean_ahead(h->s, 1, 0);
+    kv_test_pause = NULL;
+    CHECK(undoing.erased && undoing.undone);
+    r = undoing.rec;
+    was = undoing.f.addr;
+    CHECK(kv_index_find(h->s, r.ns, r.key, r.key_len, 0, &undoing.f) == KV_OK && undoing.f.there &&
+          undoing.f.addr != was);
+    CHECK(sound(h));
+    kv_ns_close(ns);
+    kv_close(h);
+}
+
 static long mappings(void)
 {
     FILE *f = fopen("/proc/self/maps", "r");
@@ -2491,6 +2561,7 @@ int main(void)
         large_pages(0);
         large_pages(1);
     }
+    undone_meanwhile();
     leaving_nothing(":memory:");
     leaving_nothing(at("again"));
     done("cleaning");
