@@ -47,7 +47,7 @@ static inline __attribute__((always_inline)) int is_before(search *s, int from, 
     return rest < s->beyond;
 }
 
-/* How many of the entries a, b and c are before the key; negative: damage. */
+/* How many of the entries a, b and c, from the first on, are before the key; negative: damage. */
 static inline __attribute__((always_inline)) int count_before(search *s, int a, int b, int c)
 {
     const kv_half *end = s->v->end;
@@ -57,8 +57,10 @@ static inline __attribute__((always_inline)) int count_before(search *s, int a, 
     if (kv_unlikely(((dlen - to_a) | (dlen - to_b) | (dlen - to_c) | (to_a - from_a) |
                      (to_b - from_b) | (to_c - from_c)) < 0))
         return -1;
-    return is_before(s, from_a, to_a - from_a) + is_before(s, from_b, to_b - from_b) +
-           is_before(s, from_c, to_c - from_c);
+    a = is_before(s, from_a, to_a - from_a);
+    b = a & is_before(s, from_b, to_b - from_b);
+    c = b & is_before(s, from_c, to_c - from_c);
+    return a + b + c;
 }
 
 static inline int least(int a, int b)
@@ -68,7 +70,9 @@ static inline int least(int a, int b)
 
 /* Half of the comparisons on the way to a leaf would be guessed wrong, so that the usual step has
  * no branch to guess; and each step waits for the one before it, so that it makes three at once. In
- * the last one entries may be looked at twice, or beyond those in question: they do not count. */
+ * the last one entries may be looked at twice, or beyond those in question: they do not count. Also
+ * of entries that are in no order it finds a place with one that is before the key on its left and
+ * one that is not on its right, so that whoever goes from bound to bound gets on. */
 int kv_node_search(const kv_view *v, const kv_probe *k, int beyond, int *pos, int *equal)
 {
     int lo = 0, n = v->entries, last = n - 1, q, c = kv_node_beside(v, k);

@@ -1134,6 +1134,35 @@ static void changing_under_a_reader(void)
     stop();
 }
 
+/* A search in a leaf whose keys are in no order, as damage may leave it: beside the place it finds
+ * is a key that is before on the left, and one that is not on the right, or the end. */
+static void no_order(void)
+{
+    uint64_t buf[KV_NODE_WORDS] = {0};
+    unsigned char *p = (unsigned char *)buf + KV_NODE_HEAD, what[2];
+    int n, i, round, pos, equal, bad = 0;
+    kv_probe k;
+    kv_view v;
+
+    for (round = 0; round < 20000; round++) {
+        n = 1 + (int)below(70);
+        for (i = 0; i < n; i++) {
+            ((kv_half *)(void *)p)[i] = (kv_half)(2 * (i + 1));
+            p[2 * n + 2 * i] = (unsigned char)below(round % 2 ? 8 : 256);
+            p[2 * n + 2 * i + 1] = (unsigned char)below(4);
+        }
+        buf[2] = kv_node_header(0, n, 0, KV_NODE_HEAD + 4 * n);
+        what[0] = (unsigned char)below(round % 2 ? 8 : 256);
+        what[1] = (unsigned char)below(4);
+        kv_probe_set(&k, what, 2);
+        if (!CHECK(kv_node_view(buf, &v) && kv_node_search(&v, &k, 0, &pos, &equal)))
+            return;
+        bad += pos < 0 || pos > n || (pos > 0 && memcmp(v.data + 2 * (pos - 1), what, 2) >= 0) ||
+               (pos < n && memcmp(v.data + 2 * pos, what, 2) < 0);
+    }
+    CHECK(bad == 0);
+}
+
 int main(void)
 {
     kv_dir_options o = {1, 0600, 0, 0};
@@ -1147,6 +1176,7 @@ int main(void)
     if (!CHECK(kv_dir_open(":memory:", &o, &dir, &made) == KV_OK))
         return check_done("test_order");
     empty();
+    no_order();
     no_room();
     for (kind = 0; kind < KINDS; kind++)
         random_steps(kind, dose(kind == LARGE || kind == DEEP || kind >= HALVES ? 250 : 500));
