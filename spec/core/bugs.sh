@@ -72,6 +72,7 @@ END
 # What a test that crashes leaves behind goes with this directory.
 TMPDIR=$(mktemp -d "${TMPDIR:-/dev/shm}/bugs-XXXXXX" 2>/dev/null || mktemp -d) || exit 1
 export TMPDIR
+chmod 711 "$TMPDIR" # a test goes on as another user in there
 trap 'rm -rf "$TMPDIR"' EXIT
 KV_SHORT=1
 KV_ROUNDS=30
