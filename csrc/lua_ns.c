@@ -204,42 +204,38 @@ static int op_ttl(lua_State *L, const kv_lua_call *c)
 static const char *const write_names[] = {KV_LUA_WRITE_NAMES, NULL};
 
 /* A ttl and nothing else is what most options are: read without a place for each that there might
- * be, which cost more than the timer. 0: they are others, or wrong. */
+ * be, which cost more than the timer, and in as few calls of Lua's API as it takes. 0: they are
+ * others, or wrong. */
 static int only_ttl(lua_State *L, int i, kv_write *w)
 {
     const char *name;
     size_t len;
 
-    if (lua_type(L, i) != LUA_TTABLE)
-        return 0;
     lua_pushnil(L);
     if (!lua_next(L, i))
         return 0;
-    if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TNUMBER) {
-        name = lua_tolstring(L, -2, &len);
-        w->ttl = len == 3 && memcmp(name, "ttl", 3) == 0 ? kv_lua_ttl_of(lua_tonumber(L, -1)) : 0;
-        lua_pop(L, 1);
-        if (w->ttl == 0) {
+    if (lua_type(L, -1) == LUA_TNUMBER) {
+        name = lua_tolstring(L, -2, &len); /* of a number: it stays as it is in the table */
+        if (name != NULL && len == 3 && memcmp(name, "ttl", 3) == 0) {
+            w->ttl = kv_lua_ttl_of(lua_tonumber(L, -1));
             lua_pop(L, 1);
-        } else if (lua_next(L, i)) {
-            w->ttl = 0;
-            lua_pop(L, 2);
+            if (!lua_next(L, i)) {
+                w->flags = w->ttl != 0 ? KV_TTL : 0;
+                return w->ttl != 0;
+            }
         }
-    } else {
-        lua_pop(L, 2);
     }
-    if (w->ttl != 0)
-        w->flags = KV_TTL;
-    return w->ttl != 0;
+    lua_pop(L, 2);
+    return 0;
 }
 
 /* Value and options of put and swap, at the second argument. Returns 0, or results. */
 static int read_write(lua_State *L, const kv_lua_call *c, kv_value *v, kv_write *w)
 {
-    int n, as_json = 0;
+    int n, as_json = 0, type = lua_type(L, c->arg + 2);
 
     memset(w, 0, sizeof *w);
-    if (!lua_isnoneornil(L, c->arg + 2) && !only_ttl(L, c->arg + 2, w)) {
+    if (type > LUA_TNIL && (type != LUA_TTABLE || !only_ttl(L, c->arg + 2, w))) {
         int base = kv_lua_opts(L, c->arg + 2, write_names, NULL);
         if ((n = kv_lua_write_opts(L, base, w, &as_json)) != 0)
             return n;

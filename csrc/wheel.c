@@ -179,22 +179,12 @@ static inline int needs_chunk(kv_region *r, slot s, chunk *first)
     return !link || !get_chunk(r, link, first) || chunk_count(first) >= PER;
 }
 
-/* Unchanged on failure. */
-static int push(kv_region *r, slot s, uint64_t timer)
+/* Makes a chunk the first of s, with this timer in it. Unchanged on failure. */
+static KV_NOINLINE int push_chunk(kv_region *r, slot s, uint64_t timer)
 {
     uint64_t *h = r->head->wheel;
-    uint64_t link = h[slot_word(s)];
     chunk c;
 
-    if (link) {
-        if (!get_full(r, link, &c))
-            return damaged(r, "a slot's chunk");
-        if (chunk_count(&c) < PER) {
-            kv_txn_set(r, c.at, &c.w[chunk_count(&c) + 1], timer);
-            kv_txn_set(r, c.at, &c.w[0], c.w[0] + ((uint64_t)1 << 32));
-            return KV_OK;
-        }
-    }
     if (h[KV_WHEEL_FREE]) {
         if (!get_chunk(r, h[KV_WHEEL_FREE], &c) || chunk_count(&c))
             return damaged(r, "free list");
@@ -208,6 +198,23 @@ static int push(kv_region *r, slot s, uint64_t timer)
     }
     kv_txn_set(r, c.at, &c.w[1], timer);
     link_chunk(r, s, &c, 1);
+    return KV_OK;
+}
+
+/* Unchanged on failure. Inline because every put with a time to live takes it. */
+static inline int push(kv_region *r, slot s, uint64_t timer)
+{
+    uint64_t link = r->head->wheel[slot_word(s)];
+    chunk c;
+
+    if (!link)
+        return push_chunk(r, s, timer);
+    if (kv_unlikely(!get_full(r, link, &c)))
+        return damaged(r, "a slot's chunk");
+    if (chunk_count(&c) == PER)
+        return push_chunk(r, s, timer);
+    kv_txn_set(r, c.at, &c.w[chunk_count(&c) + 1], timer);
+    kv_txn_set(r, c.at, &c.w[0], c.w[0] + ((uint64_t)1 << 32));
     return KV_OK;
 }
 
