@@ -274,23 +274,40 @@ static inline int kv_log_still(const kv_log *l, uint32_t id)
     kv_fence_acquire();
     return kv_load(&l->w[KV_LOG_OLDEST]) <= id;
 }
-/* The plain record of a key where it lies, if it is at this address, for whoever asks kv_log_still
- * of segment *id after all was read. NULL: take kv_log_fetch. */
+/* Where a record lies, for whoever asks kv_log_still of its segment after all was read. */
+typedef struct kv_log_spot {
+    const char *p; /* NULL: take kv_log_fetch */
+    uint32_t seed; /* of kv_rec_whole */
+    uint32_t id;   /* of the segment */
+} kv_log_spot;
+
+/* The plain record of a key, if it is at this address; kv_rec_whole has not been asked. */
+static inline __attribute__((always_inline)) kv_log_spot kv_log_spy(const kv_log *l, uint64_t addr,
+                                                                    uint32_t ns, const char *key,
+                                                                    uint32_t len, kv_rec_plain *out)
+{
+    kv_log_view v = kv_log_look(l, addr);
+    uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
+    kv_log_spot at = {NULL, kv_rec_seed(v.salt, off), v.id};
+
+    if (kv_unlikely(v.base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > v.size))
+        return at;
+    at.p = v.base + off;
+    kv_prefetch(at.p + 64); /* before its length is known */
+    kv_prefetch(at.p + 128);
+    if (kv_unlikely(!kv_rec_look(at.p, v.size - off, ns, key, len, out)))
+        at.p = NULL;
+    return at;
+}
+/* Where it lies, if it is whole as well; *id is its segment. NULL: take kv_log_fetch. */
 static inline __attribute__((always_inline)) const char *
 kv_log_value(const kv_log *l, uint64_t addr, uint32_t ns, const char *key, uint32_t len,
              kv_rec_plain *out, uint32_t *id)
 {
-    kv_log_view v = kv_log_look(l, addr);
-    uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
-    const char *p;
+    kv_log_spot at = kv_log_spy(l, addr, ns, key, len, out);
 
-    if (kv_unlikely(v.base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > v.size))
-        return NULL;
-    p = v.base + off;
-    kv_prefetch(p + 64); /* before its length is known */
-    kv_prefetch(p + 128);
-    *id = v.id;
-    return kv_rec_value(p, v.size - off, kv_rec_seed(v.salt, off), ns, key, len, out) ? p : NULL;
+    *id = at.id;
+    return kv_likely(at.p != NULL) && kv_rec_whole(at.p, out->size, at.seed) ? at.p : NULL;
 }
 /* Decodes it in place, under the writer lock (nothing that is current is retired then). */
 int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out);

@@ -281,28 +281,41 @@ static inline __attribute__((always_inline)) uint64_t by_guess(kv *h, uint64_t h
 
 /* The usual case in one piece: the key's record is where its home bucket says, or the one behind
  * that, in a mapped segment, plain and not expired. What it finds lies in the store's own memory
- * and counts only if, after all of it was read, kv_still says so of segment *id. 0: take the way of
- * kv_get. */
-static inline __attribute__((always_inline)) int glance(kv_ns *ns, const char *key, size_t len,
-                                                        kv_rec_plain *out, uint32_t *id)
+ * and counts only if kv_rec_whole says so and, after all of it was read, kv_still of its segment.
+ * p NULL: take the way of kv_get. */
+static inline __attribute__((always_inline)) kv_log_spot spy(kv_ns *ns, const char *key, size_t len,
+                                                             kv_rec_plain *out)
 {
+    kv_log_spot at = {NULL, 0, 0};
     kv_db *s = ns->h->s;
     uint64_t hash, addr;
 
     if (kv_unlikely(key == NULL || len - 1 >= KV_MAX_KEY || !kv_fresh(ns->h) || ns->state == NULL ||
                     kv_load(ns->state) != KV_NAME_LIVE))
-        return 0;
+        return at;
     hash = kv_hash_key(ns->seed0, ns->seed1, ns->id, key, len);
     addr = kv_hash_glance(&s->region, hash);
     if (kv_unlikely(addr == 0))
         addr = glance_behind(&s->region, hash);
     addr = by_guess(ns->h, hash, addr);
     KV_PAUSE("glance: slot read");
-    return kv_log_value(&s->log, addr, ns->id, key, (uint32_t)len, out, id) != NULL &&
-           kv_likely(out->expires == 0 || out->expires > kv_store_now(s));
+    at = kv_log_spy(&s->log, addr, ns->id, key, (uint32_t)len, out);
+    if (kv_likely(at.p != NULL) &&
+        kv_unlikely(out->expires != 0 && out->expires <= kv_store_now(s)))
+        at.p = NULL;
+    return at;
 }
 
-/* The value that glance found, strings and documents left where they lie. 0: it is no such value.
+/* The same where it is whole. */
+static inline int glance(kv_ns *ns, const char *key, size_t len, kv_rec_plain *out, uint32_t *id)
+{
+    kv_log_spot at = spy(ns, key, len, out);
+
+    *id = at.id;
+    return kv_likely(at.p != NULL) && kv_rec_whole(at.p, out->size, at.seed);
+}
+
+/* The value that spy found, strings and documents left where they lie. 0: it is no such value.
  */
 static inline int value_of(const kv_rec_plain *r, kv_value *out)
 {
@@ -338,6 +351,12 @@ static KV_NOINLINE int get_slowly(kv_ns *ns, const char *key, size_t len, kv_val
     return e;
 }
 
+static KV_NOINLINE int peek_slowly(kv_ns *ns, const char *key, size_t len, kv_value *out)
+{
+    ns->peeked.p = NULL;
+    return get_slowly(ns, key, len, out);
+}
+
 int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
 {
     kv_rec_plain r;
@@ -356,22 +375,37 @@ int kv_get_value(kv_ns *ns, const char *key, size_t len, kv_value *out)
     return get_slowly(ns, key, len, out);
 }
 
+/* A string is looked at for being whole only once it has been copied: a processor does not wait for
+ * its bytes then to find memory for the copy, if its length is the last one's, as it takes it to be
+ * (by_guess has the like). */
 int kv_peek(kv_ns *ns, const char *key, size_t len, kv_value *out)
 {
     kv_rec_plain r;
+    uint32_t same = ns->peeked_len;
 
-    if (kv_unlikely(!glance(ns, key, len, &r, &ns->peeked) || !value_of(&r, out) ||
-                    (r.type != KV_STRING && !kv_still(ns->h->s, ns->peeked)))) {
-        ns->peeked = UINT32_MAX;
-        return get_slowly(ns, key, len, out);
-    }
+    ns->peeked = spy(ns, key, len, &r);
+    if (kv_unlikely(ns->peeked.p == NULL || !value_of(&r, out)))
+        return peek_slowly(ns, key, len, out);
+    ns->peeked_size = r.size;
+    if (kv_unlikely(r.type != KV_STRING) && !kv_peek_held(ns))
+        return peek_slowly(ns, key, len, out);
+    kv_opaque(same);
+    if (kv_likely(out->len == same))
+        out->len = same;
+    else
+        ns->peeked_len = out->len;
     return KV_OK;
 }
 
 int kv_peek_held(const kv_ns *ns)
 {
-    return kv_still(ns->h->s, ns->peeked) || KV_IS_BUG(30) ||
-           (KV_IS_BUG(52) && kv_log_still(&ns->h->s->log, ns->peeked));
+    const kv_log_spot *at = &ns->peeked;
+
+    if (kv_unlikely(at->p == NULL) || KV_IS_BUG(30))
+        return 1;
+    if (kv_unlikely(!kv_rec_whole(at->p, ns->peeked_size, at->seed)))
+        return 0;
+    return kv_still(ns->h->s, at->id) || (KV_IS_BUG(52) && kv_log_still(&ns->h->s->log, at->id));
 }
 
 int kv_exists(kv_ns *ns, const char *key, size_t len)

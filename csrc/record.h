@@ -141,24 +141,24 @@ static inline int kv_same_key(const char *a, const char *b, size_t len)
     return ((a0 ^ b0) | (a1 ^ b1)) == 0;
 }
 
-/* The value of the record at p, if that is a whole one of just this key, plain (no blob) and
- * without wide fields: the usual case of a read, in as few steps as it takes. 0: decode it
- * properly. */
+/* The record at p as its bytes say, if it is one of just this key, plain (no blob) and without wide
+ * fields: the usual case of a read, in as few steps as it takes. 0: decode it properly. Whether it
+ * is whole kv_rec_whole says; all that is in *out until then is that it lies within p[0..avail). */
 typedef struct kv_rec_plain {
     const char *value, *meta; /* neighbours */
     uint32_t value_len, meta_len;
+    uint32_t size;
     int type;
     int64_t expires;
 } kv_rec_plain;
 
-static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uint32_t avail,
-                                                              uint32_t seed, uint32_t ns,
-                                                              const char *key, uint32_t len,
-                                                              kv_rec_plain *out)
+static inline __attribute__((always_inline)) int kv_rec_look(const char *p, uint32_t avail,
+                                                             uint32_t ns, const char *key,
+                                                             uint32_t len, kv_rec_plain *out)
 {
     const uint64_t unusual = (uint64_t)(KV_REC_WIDE | KV_REC_WIDE_EXPIRES) << 32;
     const uint64_t plain = KV_REC_PUT << 24, kind = (7 | KV_REC_BLOB) << 24;
-    uint32_t n, crc, ttl, head, rest, their_len, their_ns;
+    uint32_t n, ttl, head, rest, their_len, their_ns;
     uint64_t since = 0, word;
     uint16_t meta = 0;
 
@@ -187,11 +187,19 @@ static inline __attribute__((always_inline)) int kv_rec_value(const char *p, uin
         memcpy(&ttl, p + rest + 9, 4);
         out->expires = (int64_t)since + KV_REC_EPOCH + ttl;
     }
-    memcpy(&crc, p, 4);
-    return kv_likely(kv_rec_crc(p, n, seed) == crc);
+    out->size = n;
+    return 1;
 }
 
-/* What else there is to know of a record of which kv_rec_value said 1. */
+static inline int kv_rec_whole(const char *p, uint32_t size, uint32_t seed)
+{
+    uint32_t crc;
+
+    memcpy(&crc, p, 4);
+    return kv_likely(kv_rec_crc(p, size, seed) == crc);
+}
+
+/* What else there is to know of a record of which kv_rec_look said 1. */
 static inline void kv_rec_history(const char *p, uint64_t *rev, uint64_t *id, int64_t *created,
                                   int64_t *updated)
 {

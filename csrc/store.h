@@ -152,7 +152,10 @@ struct kv_ns {
     uint64_t seed0, seed1;
     const uint64_t *state; /* of namespace id; never unmapped while the store is open */
     uint32_t id;           /* 0: not there when last looked */
-    uint32_t peeked;       /* segment of what kv_peek showed; UINT32_MAX: it lies in scratch */
+    /* What kv_peek showed (p NULL: it lies in scratch), of how many bytes a record, and of how many
+     * bytes the last value was. */
+    kv_log_spot peeked;
+    uint32_t peeked_size, peeked_len;
     uint32_t name_len;
     char name[KV_MAX_NAME + 1];
     kv_scratch scratch; /* the record handed out */

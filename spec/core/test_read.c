@@ -204,10 +204,17 @@ static void test_held(void)
         CHECK(kv_peek(ns, key, sizeof key, &seen) == KV_OK && same(&seen, &v));
         CHECK(kv_peek(ns, key, sizeof key, &seen) == KV_OK && same(&seen, &v));
         CHECK(kv_peek_held(ns));
-        if (ns->peeked != UINT32_MAX)
+        if (ns->peeked.p != NULL)
             break;
     }
     CHECK(i < 20);
+    /* A string is not looked at for being whole before it was copied. */
+    ((char *)(uintptr_t)seen.data)[2] ^= 4;
+    CHECK(kv_peek(ns, key, sizeof key, &seen) == KV_OK && !kv_peek_held(ns));
+    CHECK(kv_get_value(ns, key, sizeof key, &v) == KV_ECORRUPT);
+    ((char *)(uintptr_t)seen.data)[2] ^= 4;
+    CHECK(kv_peek_held(ns));
+    v.type = KV_STRING;
     v.data = filler;
     v.len = sizeof filler;
     for (i = 0; held && i < 20000; i++) {

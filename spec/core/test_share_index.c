@@ -263,7 +263,7 @@ static void superseded_in_a_call(void)
     stop_before(NULL, NULL);
     CHECK(is(ns, "late", "early") && is(ns, "late", "early"));
     CHECK(kv_peek(ns, "late", 4, &v) == KV_OK && v.len == 5 && memcmp(v.data, "early", 5) == 0 &&
-          kv_peek_held(ns) && ns->peeked != UINT32_MAX);
+          kv_peek_held(ns) && ns->peeked.p != NULL);
     set_flag(0, ++replaced);
     await(3, replaced);
     CHECK(memcmp(v.data, "early", 5) != 0 && !kv_peek_held(ns));

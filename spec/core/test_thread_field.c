@@ -15,7 +15,8 @@ const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
     return "race:kv_log_fetch\n"
-           "race:kv_rec_value\n"
+           "race:kv_rec_look\n"
+           "race:kv_rec_whole\n"
            "race:glance\n"
            "race:copy_node\n"
            "race:kv_order_room\n"
