@@ -139,15 +139,20 @@ static inline unsigned kv_hash_matching(const uint64_t *w, uint64_t tag)
     return m;
 }
 
-/* The home bucket of a hash; NULL: not mapped yet. */
-static inline __attribute__((always_inline)) const uint64_t *kv_hash_bucket(kv_region *r,
-                                                                            uint64_t hash)
+/* The home bucket of a hash among so many; NULL: not mapped yet. */
+static inline __attribute__((always_inline)) const uint64_t *
+kv_hash_bucket_of(kv_region *r, uint64_t hash, uint64_t count)
 {
-    uint32_t home = kv_hash_home(hash, kv_load(&r->head->hash[KV_HASH_COUNT]));
+    uint32_t home = kv_hash_home(hash, count);
 
     if (kv_unlikely(home >= kv_load(&r->limit[KV_BUCKETS])))
         return NULL;
     return kv_region_at(r, KV_BUCKETS, home, KV_BUCKETS_FIRST, KV_BUCKETS_SIZE);
+}
+static inline __attribute__((always_inline)) const uint64_t *kv_hash_bucket(kv_region *r,
+                                                                            uint64_t hash)
+{
+    return kv_hash_bucket_of(r, hash, kv_load(&r->head->hash[KV_HASH_COUNT]));
 }
 /* The first slot in a bucket that a hash's tag matches; NULL: none there. Only a hint: what the
  * slot leads to must prove itself. */
@@ -168,12 +173,12 @@ static inline const uint64_t *kv_hash_chained(kv_region *r, const uint64_t *buck
         return NULL;
     return kv_region_at(r, KV_OVERFLOW, next - 1, KV_OVERFLOW_FIRST, KV_OVERFLOW_SIZE);
 }
-/* What that slot holds now, if it is still for that tag, else 0. */
+/* The address that slot holds now, if it is still for that tag, else 0. */
 static inline uint64_t kv_hash_peek(const uint64_t *slot, uint64_t hash)
 {
-    uint64_t word = slot != NULL ? kv_load(slot) : 0;
+    uint64_t addr = slot != NULL ? kv_load(slot) ^ kv_hash_tag(hash) : 0;
 
-    return (word ^ kv_hash_tag(hash)) <= KV_ADDR_MASK ? word : 0;
+    return kv_likely(addr <= KV_ADDR_MASK) ? addr : 0;
 }
 static inline uint64_t kv_hash_least(uint64_t a, uint64_t b)
 {

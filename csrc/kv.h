@@ -448,7 +448,7 @@ KV_API int kv_iter_next(kv_iter *it, kv_record *out); /* KV_ENOTFOUND: the end *
  * most KV_ITER_MOST, and n, which is how many are wanted now and later. Nothing but the next call
  * for *it touches either. Each is as it was at some time since kv_iter_init. Returns
  * how many it was; 0: kv_iter_next says what comes. */
-enum { KV_ITER_MOST = 4 };
+enum { KV_ITER_MOST = 8 };
 KV_API int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size);
 KV_API int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n);
 

@@ -7,29 +7,30 @@
  */
 #include "store.h"
 
+#include <limits.h>
 #include <string.h>
 
-/* Keys are looked up ahead, a step of several each time, so that their cache misses overlap and are
- * over when their turn comes: a bucket is fetched a step before the record that it names, and that
- * a step before it is read. A longer step asks for more lines at once than a processor waits for.
- */
-#define STEP         KV_ITER_MOST
-#define RING         16  /* a power of two */
-#define MOST_FETCHED 256 /* bytes of a record; the processor sees by itself how it goes on */
-#define SHORT        64 /* bytes of a key, its namespace included, that a place in the ring holds */
-
-/* So many that none of the keys kv_iter_some hands out is written over as the next ones are looked
- * up ahead. */
-KV_STATIC_ASSERT(RING >= 4 * STEP, ring_size);
+/* Keys are looked up ahead, in groups, so that their cache misses overlap and are over when their
+ * turn comes: while one group is read, the records of the next two are on their way, and the
+ * buckets, that name their records, of the one behind them. */
+#define GROUP        KV_ITER_MOST
+#define GROUPS       4
+#define MOST_FETCHED 192 /* bytes of a record; the processor sees by itself how it goes on */
+#define SHORT        64 /* bytes of a key, its namespace included, that stays where it is looked up */
 
 /* A key that is looked up ahead. */
 typedef struct kv_ahead {
     uint64_t hash;
     const uint64_t *slot; /* the bucket, then the slot; NULL: look properly */
     uint32_t len;
-    /* Begins as all keys of the leaf do; the rest only if len <= SHORT. */
-    unsigned char key[SHORT + 12];
+    unsigned char key[SHORT + 12]; /* if len <= SHORT */
 } kv_ahead;
+
+typedef struct kv_group {
+    kv_ahead key[GROUP];
+    int n;
+    uint32_t chained; /* keys, as bits: not in its own bucket, but the next one of its chain */
+} kv_group;
 
 struct kv_iter {
     kv_ns *ns;
@@ -41,15 +42,11 @@ struct kv_iter {
     int i;        /* next index in the leaf */
     int from, to; /* those of its keys that lie within the bounds: from <= i < to */
     int fresh;    /* the leaf must be read */
-    /* Of the keys from i on, how many have their bucket on its way, and how many their record; in a
-     * ring that begins at `turn`. */
-    int buckets, records;
-    unsigned turn;
-    kv_ahead ring[RING];
-    /* Places in the ring, as bits: what is not in a key's own bucket, but the next one of its
-     * chain; of these, whose slot has not been looked for yet. */
-    uint32_t chained, pending;
-    uint32_t span; /* bytes of the last record: how many are fetched */
+    int ahead;    /* the first index behind those that are in a group */
+    int at;       /* where key i is in the first group */
+    unsigned first;
+    kv_group group[GROUPS]; /* in a ring */
+    uint32_t span;          /* bytes of the last record: how many are fetched */
     size_t low_len, high_len;
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
     unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
@@ -126,6 +123,18 @@ static void lower_high(kv_iter *it, const char *key, size_t len)
     cut_high(it, k, fit(k, n + len));
 }
 
+/* The group so many behind the first one. */
+static inline kv_group *group(kv_iter *it, unsigned n)
+{
+    return &it->group[(it->first + n) % GROUPS];
+}
+
+static void forget_groups(kv_iter *it)
+{
+    it->ahead = it->i;
+    it->at = group(it, 0)->n = group(it, 1)->n = 0;
+}
+
 int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
 {
     static const kv_range everything;
@@ -151,11 +160,10 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     it->state = kv_ns_state_word(ns->h->s, it->id);
     it->done = id == 0 || it->state == NULL;
     it->fresh = 1;
-    it->i = it->buckets = it->records = 0;
-    it->chained = it->pending = 0;
-    it->span = 192;
-    it->pending = 0;
-    it->turn = 0;
+    it->i = 0;
+    it->first = 0;
+    forget_groups(it);
+    it->span = MOST_FETCHED;
     it->low_len = kv_order_put_ns(it->id, it->low);
     it->high_len = successor(it->high, kv_order_put_ns(it->id, it->high));
     if (r->prefix != NULL && r->prefix_len) {
@@ -204,7 +212,7 @@ static int find(kv_iter *it, const unsigned char *bound, size_t len, int *at)
 static int settle(kv_iter *it)
 {
     kv_region *r = &it->ns->h->s->region;
-    int e, i;
+    int e;
 
     for (;;) {
         if (it->done)
@@ -221,11 +229,8 @@ static int settle(kv_iter *it)
             if (e != KV_OK)
                 return e;
             it->fresh = 0;
-            it->buckets = it->records = 0;
-            it->pending = 0;
+            forget_groups(it);
             kv_leaf_prefix(&it->leaf, it->key);
-            for (i = 0; i < RING && it->leaf.plen <= SHORT; i++)
-                memcpy(it->ring[i].key, it->key, SHORT);
             KV_PAUSE("list: leaf read");
         }
         if (it->i >= it->from && it->i < it->to)
@@ -245,229 +250,182 @@ static int settle(kv_iter *it)
     }
 }
 
-/* How many keys of the leaf are left, at most n. */
-static inline int left(const kv_iter *it, int n)
+/* The length of key i of the leaf, which is long and goes where the last one handed out was; 0: it
+ * is damaged. */
+static KV_NOINLINE uint32_t long_key(kv_iter *it, int i)
 {
-    int left = it->reverse ? it->i - it->from + 1 : it->to - it->i;
+    size_t n = kv_leaf_rest(&it->leaf, i, it->key);
 
-    return left < n ? left : n;
+    return n < 5 ? 0 : (uint32_t)n;
 }
 
-/* The place of the key that is the i-th from the next one on. */
-static inline kv_ahead *place(kv_iter *it, int i)
-{
-    return &it->ring[(it->turn + (unsigned)i) % RING];
-}
-
-/* The length of key i of the leaf, which is long and goes where the last one handed out was, or
- * damaged: 0. */
-static KV_NOINLINE size_t long_key(kv_iter *it, int i)
-{
-    return kv_leaf_rest(&it->leaf, i, it->key);
-}
-
-/* Finds the buckets of the next n keys, as far as that has not been done. Each of these loops is
- * short: what a processor has in view at a time bounds how many waits overlap. */
-static void find_buckets(kv_iter *it, int n)
+/* Puts the next keys of the leaf into a group, as long as less than n are ahead, and fetches their
+ * buckets. Each of these loops is short: what a processor has in view at a time bounds how many
+ * waits overlap. A bucket that has been split meanwhile does not hold the key, or still its slot.
+ */
+static void fetch_buckets(kv_iter *it, kv_group *g, int n)
 {
     kv_region *r = &it->ns->h->s->region;
     uint64_t seed0 = it->ns->seed0, seed1 = it->ns->seed1;
-    int from = it->buckets, step = it->reverse ? -1 : 1, i = it->i + from * step, j;
+    uint64_t count = kv_load(&r->head->hash[KV_HASH_COUNT]);
+    kv_leaf_keys keys = kv_leaf_short_keys(&it->leaf, 5, SHORT);
+    int step = it->reverse ? -1 : 1, i = it->ahead, k;
+    int left = it->reverse ? i - it->from + 1 : it->to - i;
     kv_ahead *a;
 
-    for (j = from; j < n; j++, i += step) {
-        a = place(it, j);
-        a->len = (uint32_t)kv_leaf_short(&it->leaf, i, a->key, SHORT);
+    n -= (i - it->i) * step;
+    n = n < left ? n : left;
+    n = n < GROUP ? n : GROUP;
+    for (k = 0, a = g->key; k < n; k++, a++, i += step) {
+        memcpy(a->key, it->key, SHORT);
+        a->len = kv_leaf_short(&keys, i, a->key);
     }
-    for (j = from; j < n; j++) {
-        const unsigned char *key;
+    for (k = 0, a = g->key; k < n; k++, a++) {
+        const unsigned char *key = a->key;
 
-        a = place(it, j);
-        key = a->key;
         if (kv_unlikely(a->len == 0)) {
-            a->len = (uint32_t)long_key(it, it->i + j * step);
+            a->len = long_key(it, it->ahead + k * step);
             key = it->key;
-            if (a->len < 4)
+            if (a->len == 0)
                 break; /* damage: whose turn it is will tell */
         }
         a->hash = kv_hash_key(seed0, seed1, it->id, key + 4, a->len - 4);
-        a->slot = kv_hash_bucket(r, a->hash);
-        it->pending &= ~(1u << (it->turn + (unsigned)j) % RING);
+        a->slot = kv_hash_bucket_of(r, a->hash, count);
+        kv_prefetch_far(a->slot);
     }
-    it->buckets = j;
+    it->ahead += k * step;
+    g->n = k;
+    g->chained = 0;
 }
 
-/* Where the record lies that a slot names; NULL: not known. */
+/* Where the record may lie that a slot names. */
 static inline const char *record_of(const kv_log *l, uint64_t slot)
 {
-    const char *p = kv_log_look(l, slot & KV_ADDR_MASK).base;
-
-    return p == NULL ? NULL : p + ((slot & 0x3fffff) << 2);
+    return kv_log_look(l, slot).base + ((slot & 0x3fffff) << 2);
 }
 
-static inline void fetch_record(const char *p, uint32_t span)
+static inline void fetch_record(const char *p, uint32_t last)
 {
-    const char *end = p + span;
-
-    if (p == NULL)
-        return;
-    for (p = (const char *)((uintptr_t)p & ~(uintptr_t)63); p < end; p += 64)
-        kv_prefetch_far(p);
+    kv_prefetch_far(p);
+    kv_prefetch_far(p + (last < 64 ? last : 64));
+    kv_prefetch_far(p + (last < 128 ? last : 128));
+    kv_prefetch_far(p + last);
 }
 
-/* Fetches the buckets that were found, from that of key `cold` on. */
-static inline void fetch_buckets(kv_iter *it, int cold)
-{
-    for (; cold < it->buckets; cold++)
-        kv_prefetch_far(place(it, cold)->slot);
-}
-
-/* Those, and the records of the next n keys, if their slots are in their own buckets; else the next
- * bucket of the chain. All at once: the waits for address translation overlap then. */
-static void fetch_records(kv_iter *it, int n, int cold)
+/* Fetches a group's records, if their slots are in their own buckets, else the next bucket of the
+ * chain; and of the group before it (may be NULL) the records that such buckets name. All at once:
+ * the waits for address translation overlap then. */
+static void fetch_records(kv_iter *it, kv_group *g, kv_group *before)
 {
     kv_db *s = it->ns->h->s;
-    const char *record[RING];
-    uint64_t slot;
-    int found = 0, i;
-    const uint64_t *own;
+    uint32_t last = it->span - 1, m;
+    int n = g->n, k;
     kv_ahead *a;
 
-    n = n < it->buckets ? n : it->buckets;
-    for (i = it->records; i < n; i++) {
-        uint32_t bit = 1u << (it->turn + (unsigned)i) % RING;
+    for (k = 0, a = g->key; k < n; k++, a++) {
+        const uint64_t *slot = kv_hash_slot(a->slot, a->hash);
 
-        a = place(it, i);
-        own = a->slot;
-        a->slot = kv_hash_slot(own, a->hash);
-        slot = kv_hash_peek(a->slot, a->hash);
-        it->chained &= ~bit;
-        if (kv_likely(slot != 0)) {
-            record[found++] = record_of(&s->log, slot);
+        if (kv_likely(slot != NULL)) {
+            fetch_record(record_of(&s->log, kv_load(slot)), last);
         } else {
-            a->slot = kv_hash_chained(&s->region, own);
-            kv_prefetch(a->slot);
-            it->chained |= bit;
-            it->pending |= bit;
+            slot = kv_hash_chained(&s->region, a->slot);
+            kv_prefetch_far(slot);
+            g->chained |= 1u << k;
         }
+        a->slot = slot;
     }
-    it->records = i;
-    fetch_buckets(it, cold);
-    for (i = 0; i < found; i++)
-        fetch_record(record[i], it->span);
-}
-
-/* And the records that those name. */
-static inline void fetch_chained(kv_iter *it)
-{
-    kv_ahead *a;
-    uint64_t slot;
-
-    for (; kv_unlikely(it->pending); it->pending &= it->pending - 1) {
-        a = &it->ring[__builtin_ctz(it->pending)];
+    for (m = before != NULL ? before->chained : 0; kv_unlikely(m); m &= m - 1) {
+        a = &before->key[__builtin_ctz(m)];
         a->slot = kv_hash_slot(a->slot, a->hash);
-        slot = kv_hash_peek(a->slot, a->hash);
-        if (slot != 0)
-            fetch_record(record_of(&it->ns->h->s->log, slot), it->span);
+        if (a->slot != NULL)
+            fetch_record(record_of(&s->log, kv_load(a->slot)), last);
     }
 }
 
-/* Another step of each, as far as there are keys in the leaf and as n are wanted. */
+/* If the first group is done with: another step of each, as far as there are keys in the leaf and
+ * as n are wanted. */
 static void look_ahead(kv_iter *it, int n)
 {
-    int begun = it->records > 0, cold = it->buckets;
+    unsigned k, begun;
 
-    find_buckets(it, left(it, n < 3 * STEP ? n : 3 * STEP));
-    if (!begun) {
-        fetch_buckets(it, cold);
-        cold = it->buckets;
-    }
-    fetch_records(it, 2 * STEP, cold);
+    if (it->at < group(it, 0)->n)
+        return;
+    it->at = 0;
+    it->first++;
+    begun = group(it, 0)->n != 0;
     if (!begun)
-        fetch_chained(it); /* else after this step's records were read */
+        it->ahead = it->i; /* some may be in a group behind it, since fewer were wanted then */
+    for (k = begun ? GROUPS - 1 : 0; k < GROUPS; k++)
+        fetch_buckets(it, group(it, k), n);
     /* No more in this leaf, and it is not the last one. */
-    if (it->buckets < n && it->leaf.beside != 0 &&
-        (it->reverse ? it->from == 0 : it->to == it->leaf.count)) {
+    if (it->leaf.beside != 0 && it->ahead == (it->reverse ? -1 : it->leaf.count)) {
         kv_order_prefetch(&it->ns->h->s->region, it->leaf.beside);
         it->leaf.beside = 0;
     }
+    for (k = begun ? GROUPS - 2 : 0; k < GROUPS - 1; k++)
+        fetch_records(it, group(it, k), k > 0 ? group(it, k - 1) : NULL);
 }
 
-/* The usual case, as in glance of read.c: a plain record, with what the iterator's flags ask for.
- * *now: the time, or 0 until it is needed. Returns where the record lies, which counts if kv_still
- * says so of segment *id after all was read; NULL: it is not so. */
-static inline __attribute__((always_inline)) const char *find_plain(kv_iter *it, const kv_ahead *a,
-                                                                    const char *key, uint32_t len,
-                                                                    kv_rec_plain *out, uint32_t *id,
-                                                                    int64_t *now)
+/* A record where it lies. */
+typedef struct found_plain {
+    kv_log_spot at;
+    uint32_t size;
+} found_plain;
+
+static inline int is_whole(const found_plain *f)
+{
+    return kv_rec_whole(f->at.p, f->size, f->at.seed);
+}
+
+/* The usual case, as in glance of read.c: a plain record that is not expired. Takes what the
+ * iterator's flags ask for; its bytes go to *to, which moves behind them, before `end` (not where
+ * there is no room at all, even if they are none). 0: it is not so. Counts if is_whole says so of
+ * *f, and kv_still of its segment after all was read. *now: the time, or 0 until it is needed. Of
+ * `out` all is zero. */
+static inline __attribute__((always_inline)) int
+take_plain(kv_iter *it, const kv_ahead *a, const char *key, uint32_t len, char **to,
+           const char *end, kv_record *out, found_plain *f, int64_t *now)
 {
     kv_db *s = it->ns->h->s;
-    uint64_t slot = kv_hash_peek(a->slot, a->hash);
-    const char *at;
-
-    at = slot ? kv_log_value(&s->log, slot & KV_ADDR_MASK, it->id, key, len, out, id) : NULL;
-    if (kv_unlikely(at == NULL))
-        return NULL;
-    it->span = (uint32_t)(out->meta + out->meta_len - at);
-    it->span = it->span < MOST_FETCHED ? it->span : MOST_FETCHED;
-    if (out->expires != 0) {
-        *now = *now ? *now : kv_store_now(s);
-        if (out->expires <= *now)
-            return NULL;
-    }
-    if (it->flags & (KV_KEYS_ONLY | KV_NO_VALUES)) {
-        out->value_len = 0;
-        out->type = KV_NULL;
-    }
-    if (it->flags & KV_KEYS_ONLY)
-        out->meta_len = 0;
-    KV_PAUSE("list: record to be taken");
-    return at;
-}
-
-/* By words: of a memset compilers make a string instruction, which takes longer to begin. */
-static inline void clear(kv_record *out)
-{
-    out->value.type = KV_NULL;
-    out->value.len = 0;
-    out->value.data = NULL;
-    out->value.integer = 0;
-    out->value.number = 0;
-    out->key = out->meta = NULL;
-    out->key_len = out->meta_len = 0;
-    out->rev = out->id = 0;
-    out->created = out->updated = out->expires = 0;
-}
-
-/* Copies its bytes to `to`, where there is room for them. 0: it is no such value. */
-static inline int take_plain(const kv_iter *it, const char *at, const kv_rec_plain *plain, char *to,
-                             const char *key, uint32_t len, kv_record *out)
-{
+    uint32_t flags = it->flags;
+    kv_rec_plain plain;
     kv_rec r;
 
-    clear(out);
+    f->at = kv_log_spy(&s->log, kv_hash_peek(a->slot, a->hash), it->id, key, len, &plain);
+    if (kv_unlikely(f->at.p == NULL))
+        return 0;
+    f->size = plain.size;
+    if (plain.expires != 0) {
+        *now = *now ? *now : kv_store_now(s);
+        if (plain.expires <= *now)
+            return 0;
+    }
+    KV_PAUSE("list: record to be taken");
+    out->value.type = KV_NULL;
     out->key = key;
     out->key_len = len;
-    if (it->flags & KV_KEYS_ONLY)
+    if (flags & KV_KEYS_ONLY)
         return 1;
-    out->expires = plain->expires;
-    if (!(it->flags & KV_NO_HISTORY)) {
-        kv_rec_history(at, &r.rev, &r.id, &r.created, &r.updated);
-        out->rev = r.rev;
-        out->id = r.id;
-        out->created = r.created;
-        out->updated = r.updated;
+    out->expires = plain.expires;
+    if (!(flags & KV_NO_HISTORY))
+        kv_rec_history(f->at.p, &out->rev, &out->id, &out->created, &out->updated);
+    if (plain.meta_len != 0) {
+        if (plain.meta_len >= end - *to)
+            return 0;
+        out->meta_len = plain.meta_len;
+        out->meta = memcpy(*to, plain.meta, plain.meta_len);
+        *to += plain.meta_len;
     }
-    if (plain->value_len + plain->meta_len != 0)
-        memcpy(to, plain->meta - plain->value_len, plain->value_len + plain->meta_len);
-    out->meta_len = plain->meta_len;
-    out->meta = to + plain->value_len;
-    if (plain->type == KV_NULL)
-        return 1;
-    r.type = (uint8_t)plain->type;
-    r.value = to;
-    r.value_len = plain->value_len;
-    return kv_value_read(&r, &out->value) == KV_OK;
+    if (!(flags & KV_NO_VALUES) && plain.type != KV_NULL) {
+        if (plain.value_len >= end - *to)
+            return 0;
+        r.type = (uint8_t)plain.type;
+        r.value = memcpy(*to, plain.value, plain.value_len);
+        r.value_len = plain.value_len;
+        *to += plain.value_len;
+        return kv_value_read(&r, &out->value) == KV_OK;
+    }
+    return 1;
 }
 
 /* A loop may write between two calls, and must see it then. So no slot in another bucket of a chain
@@ -475,27 +433,25 @@ static inline int take_plain(const kv_iter *it, const char *at, const kv_rec_pla
  * when that was undone, left as it was. */
 static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_record *out)
 {
-    kv_scratch *to = &it->ns->scratch;
+    const kv_scratch *room = &it->ns->scratch;
+    kv_group *g = group(it, 0);
+    char *to = room->p;
     int64_t now = 0;
-    kv_rec_plain plain;
-    uint32_t id;
-    const char *at;
+    found_plain f;
 
-    if (kv_unlikely(it->chained >> it->turn & 1))
+    memset(out, 0, sizeof *out);
+    if (g->chained >> it->at & 1 ||
+        !take_plain(it, &g->key[it->at], key, len, &to, to + room->cap, out, &f, &now))
         return 0;
-    at = find_plain(it, place(it, 0), key, len, &plain, &id, &now);
-    if (kv_unlikely(at == NULL))
-        return 0;
-    if (plain.value_len + plain.meta_len > to->cap &&
-        kv_scratch_need(to, plain.value_len + plain.meta_len) != KV_OK)
-        return 0;
-    return take_plain(it, at, &plain, to->p, key, len, out) && kv_still(it->ns->h->s, id);
+    it->span = f.size < MOST_FETCHED ? f.size : MOST_FETCHED;
+    return is_whole(&f) && kv_still(it->ns->h->s, f.at.id);
 }
 
 /* Whatever it is. */
 static int read_next(kv_iter *it, const char *key, uint32_t len, kv_rec *r)
 {
-    return kv_read(it->ns->h->s, it->id, place(it, 0)->hash, key, len, &it->ns->scratch, r, NULL);
+    return kv_read(it->ns->h->s, it->id, group(it, 0)->key[it->at].hash, key, len, &it->ns->scratch,
+                   r, NULL);
 }
 
 static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
@@ -521,9 +477,7 @@ static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
 static void advance(kv_iter *it, int n)
 {
     it->i += it->reverse ? -n : n;
-    it->turn = (it->turn + (unsigned)n) % RING;
-    it->buckets -= n;
-    it->records -= n;
+    it->at += n;
 }
 
 /* What may have changed since the last call: the index, the namespace. Makes i the next key's
@@ -536,8 +490,7 @@ static int resume(kv_iter *it)
         it->s = s;
         it->state = kv_ns_state_word(s, it->id);
         it->done = it->state == NULL;
-        it->buckets = it->records = 0;
-        it->pending = 0;
+        forget_groups(it);
     }
     if (!it->done && kv_load(it->state) != KV_NAME_LIVE)
         it->done = 1; /* dropped at once, though its entries go later */
@@ -550,7 +503,7 @@ static int next(kv_iter *it, kv_record *out)
     kv_record got;
     kv_rec r;
     uint64_t rev;
-    size_t n;
+    uint32_t n;
     int e;
     kv_db *s = it->ns->h->s;
 
@@ -560,17 +513,16 @@ static int next(kv_iter *it, kv_record *out)
         e = resume(it);
         if (e != KV_OK)
             return e;
-        if (it->records <= STEP)
-            look_ahead(it, 3 * STEP);
-        n = kv_leaf_rest(&it->leaf, it->i, it->key);
-        if (kv_unlikely(n < 5 || it->records <= 0))
+        look_ahead(it, INT_MAX);
+        n = long_key(it, it->i);
+        if (kv_unlikely(n == 0 || group(it, 0)->n == 0))
             return damaged_order(it);
-        if (kv_likely(read_plainly(it, key, (uint32_t)n - 4, out))) {
+        n -= 4;
+        if (kv_likely(read_plainly(it, key, n, out))) {
             advance(it, 1);
-            fetch_chained(it);
             return KV_OK;
         }
-        e = read_next(it, key, (uint32_t)n - 4, &r);
+        e = read_next(it, key, n, &r);
         for (rev = 0; e == KV_OK && kv_rec_live(s, &r) && r.rev != rev;) {
             rev = r.rev;
             e = fill_next(it, &r, &got);
@@ -580,7 +532,7 @@ static int next(kv_iter *it, kv_record *out)
                 return KV_OK;
             }
             if (e == KV_ENOTFOUND) /* as get_blob */
-                e = read_next(it, key, (uint32_t)n - 4, &r);
+                e = read_next(it, key, n, &r);
         }
         if (e == KV_OK && kv_rec_live(s, &r))
             return kv_fail(KV_ECORRUPT, "%s: the file of a large value is missing",
@@ -605,45 +557,39 @@ int kv_iter_next(kv_iter *it, kv_record *out)
 /* Short keys stay where they were looked up ahead, others go into the room before them. */
 int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
 {
-    char *to = room, *end = to + size;
-    const char *at, *key;
-    uint32_t id, oldest = UINT32_MAX, len, bytes;
+    char *to = room;
+    const char *key, *end = to + size;
+    found_plain found[GROUP];
+    uint32_t oldest = UINT32_MAX, len;
     int64_t now = 0;
-    kv_rec_plain plain;
-    kv_ahead *a;
-    int i, step = it->reverse ? -1 : 1;
+    const kv_ahead *a;
+    kv_group *g;
+    int i, m;
 
     if (kv_enter(it->ns->h) != KV_OK || resume(it) != KV_OK)
         return 0; /* kv_iter_next says why */
     look_ahead(it, n);
-    n = n < STEP ? n : STEP;
-    n = n < it->records ? n : it->records;
-    for (i = 0; i < n; i++) {
-        a = place(it, i);
+    g = group(it, 0);
+    n = n < g->n - it->at ? n : g->n - it->at;
+    memset(out, 0, (size_t)n * sizeof *out);
+    for (m = 0, a = &g->key[it->at]; m < n; m++, a++) {
         key = (const char *)a->key;
         len = a->len;
         if (kv_unlikely(len > SHORT)) {
             if (end - to < (ptrdiff_t)sizeof it->key)
                 break;
-            long_key(it, it->i + i * step);
+            long_key(it, it->reverse ? it->i - m : it->i + m);
             key = memcpy(to, it->key, len);
             to += len;
         }
-        key += 4;
-        len -= 4;
-        at = find_plain(it, a, key, len, &plain, &id, &now);
-        if (kv_unlikely(at == NULL))
+        if (kv_unlikely(!take_plain(it, a, key + 4, len - 4, &to, end, &out[m], &found[m], &now)))
             break;
-        bytes = plain.value_len + plain.meta_len;
-        if (kv_unlikely(bytes > (size_t)(end - to) ||
-                        !take_plain(it, at, &plain, to, key, len, &out[i])))
-            break;
-        to += bytes;
-        oldest = id < oldest ? id : oldest;
     }
-    fetch_chained(it);
+    for (i = 0; i < m && is_whole(&found[i]); i++)
+        oldest = found[i].at.id < oldest ? found[i].at.id : oldest;
     if (kv_unlikely(i == 0 || !kv_still(it->ns->h->s, oldest)))
         return 0;
+    it->span = found[i - 1].size < MOST_FETCHED ? found[i - 1].size : MOST_FETCHED;
     advance(it, i);
     return i;
 }

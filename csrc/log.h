@@ -290,7 +290,8 @@ static inline __attribute__((always_inline)) kv_log_spot kv_log_spy(const kv_log
     uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
     kv_log_spot at = {NULL, kv_rec_seed(v.salt, off), v.id};
 
-    if (kv_unlikely(v.base == NULL || off < KV_SEG_HEAD || off + KV_REC_MIN > v.size))
+    /* Of no segment v.size is 1. */
+    if (kv_unlikely(off < KV_SEG_HEAD || off + KV_REC_MIN > v.size))
         return at;
     at.p = v.base + off;
     kv_prefetch(at.p + 64); /* before its length is known */
@@ -298,16 +299,6 @@ static inline __attribute__((always_inline)) kv_log_spot kv_log_spy(const kv_log
     if (kv_unlikely(!kv_rec_look(at.p, v.size - off, ns, key, len, out)))
         at.p = NULL;
     return at;
-}
-/* Where it lies, if it is whole as well; *id is its segment. NULL: take kv_log_fetch. */
-static inline __attribute__((always_inline)) const char *
-kv_log_value(const kv_log *l, uint64_t addr, uint32_t ns, const char *key, uint32_t len,
-             kv_rec_plain *out, uint32_t *id)
-{
-    kv_log_spot at = kv_log_spy(l, addr, ns, key, len, out);
-
-    *id = at.id;
-    return kv_likely(at.p != NULL) && kv_rec_whole(at.p, out->size, at.seed) ? at.p : NULL;
 }
 /* Decodes it in place, under the writer lock (nothing that is current is retired then). */
 int kv_log_peek(kv_log *l, uint64_t addr, kv_rec *out);

@@ -114,12 +114,15 @@ static void begin_page(lua_State *L, page *p, int keys)
     lua_pushliteral(L, "value");
 }
 
-/* Whether the page ends before this record. */
-static int is_full(page *p, const range *o, const kv_record *r)
+/* Whether the page ends before this record, because of its value. */
+static inline int is_full(page *p, const range *o, const kv_record *r)
 {
-    size_t len = r->value.type == KV_STRING || r->value.type == KV_JSON ? r->value.len : 0;
+    size_t len;
 
-    if (p->count == o->limit || (p->count != 0 && p->bytes + len > PAGE_BYTES))
+    if (!o->values)
+        return 0;
+    len = r->value.type == KV_STRING || r->value.type == KV_JSON ? r->value.len : 0;
+    if (p->count != 0 && p->bytes + len > PAGE_BYTES)
         return 1;
     p->bytes += len;
     return 0;
@@ -132,16 +135,11 @@ static void end_after(range *o, const kv_record *r)
     o->r.after_len = r->key_len;
 }
 
-/* Adds the entry of a record whose bytes stay where they are, or whose value is at stack index
- * `value` already. Returns 1, or results of a failure. */
-static int add_entry(lua_State *L, page *p, const range *o, const kv_record *r, int value)
+/* Sets what an entry may have beside its name. Returns 1, or results of a failure. */
+static int set_fields(lua_State *L, const page *p, const range *o, const kv_record *r, int value)
 {
     int n;
 
-    lua_createtable(L, 0, 1 + (r->expires != 0) + (r->meta_len != 0) + o->values);
-    lua_pushvalue(L, p->names + NAME);
-    lua_pushlstring(L, r->key, r->key_len);
-    lua_rawset(L, -3);
     if (r->expires != 0) {
         lua_pushvalue(L, p->names + EXPIRATION);
         lua_pushnumber(L, (lua_Number)r->expires / 1000);
@@ -160,6 +158,21 @@ static int add_entry(lua_State *L, page *p, const range *o, const kv_record *r, 
             return n;
         lua_rawset(L, -3);
     }
+    return 1;
+}
+
+/* Adds the entry of a record whose bytes stay where they are, or whose value is at stack index
+ * `value` already. Returns 1, or results of a failure. */
+static inline int add_entry(lua_State *L, page *p, const range *o, const kv_record *r, int value)
+{
+    int fields = (r->expires != 0) + (r->meta_len != 0) + o->values, n;
+
+    lua_createtable(L, 0, 1 + fields);
+    lua_pushvalue(L, p->names + NAME);
+    lua_pushlstring(L, r->key, r->key_len);
+    lua_rawset(L, -3);
+    if (fields != 0 && (n = set_fields(L, p, o, r, value)) != 1)
+        return n;
     lua_rawseti(L, p->keys, (int)++p->count);
     return 1;
 }
@@ -177,7 +190,7 @@ static int add_next(lua_State *L, const kv_lua_call *c, kv_iter *it, page *p, ra
     rc = kv_iter_next(it, (kv_lua_live(L, c), &r));
     if (rc != KV_OK)
         return rc;
-    if (is_full(p, o, &r))
+    if (p->count == o->limit || is_full(p, o, &r))
         return FULL;
     end_after(o, &r);
     r.key = o->after;
@@ -217,14 +230,15 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
         some = kv_iter_some(it, r, wanted < INT_MAX ? (int)wanted + 1 : INT_MAX, room, sizeof room);
         if (some == 0)
             rc = add_next(L, c, it, &p, o, room, n);
-        for (i = 0; i < some && rc == KV_OK; i++) {
-            if (is_full(&p, o, &r[i]))
+        for (i = 0; i < some; i++) {
+            if (i == wanted || is_full(&p, o, &r[i])) {
                 rc = FULL;
-            else if ((*n = add_entry(L, &p, o, &r[i], 0)) != 1)
+                break;
+            }
+            if ((*n = add_entry(L, &p, o, &r[i], 0)) != 1)
                 return KV_ECORRUPT;
         }
-        i -= rc == FULL;
-        if (some != 0 && i != 0)
+        if (i != 0)
             end_after(o, &r[i - 1]);
     }
     return rc == FULL ? KV_OK : rc;

@@ -85,8 +85,8 @@ int kv_order_remove(kv_region *r, const void *key, size_t len);
 
 /* A private copy of one leaf, and the bounds it answers for. */
 typedef struct kv_leaf {
-    uint64_t node[KV_NODES_SIZE / 8];
-    int count;                /* keys in it */
+    uint64_t node[KV_NODES_SIZE / 8]; /* zero before the first end, as if one came before it */
+    int count;                        /* keys in it */
     int ends, data, dlen;     /* offsets in it of where its keys' ends and bytes are; how many */
     int plen;                 /* bytes that all begin with; they lie before `data` */
     int has_lower, has_upper; /* lower <= keys < upper; without: unbounded */
@@ -116,13 +116,12 @@ static inline void kv_leaf_prefix(const kv_leaf *leaf, unsigned char *out)
 static inline size_t kv_leaf_rest(const kv_leaf *leaf, int i, unsigned char *out)
 {
     const unsigned char *base = (const unsigned char *)leaf->node;
-    uint16_t from = 0, to;
+    uint16_t from, to;
     int len;
 
     if (kv_unlikely(i < 0 || i >= leaf->count))
         return 0;
-    if (i > 0)
-        memcpy(&from, base + leaf->ends + 2 * i - 2, 2);
+    memcpy(&from, base + leaf->ends + 2 * i - 2, 2);
     memcpy(&to, base + leaf->ends + 2 * i, 2);
     len = to - from;
     if (kv_unlikely(len < 0 || to > leaf->dlen || leaf->plen + len > KV_ORDER_KEY))
@@ -133,25 +132,40 @@ static inline size_t kv_leaf_rest(const kv_leaf *leaf, int i, unsigned char *out
         memcpy(out + leaf->plen, base + leaf->data + from, (size_t)len);
     return (size_t)(leaf->plen + len);
 }
-/* The same for a key of at most `most` bytes; 0: it is longer, or damaged. i is one of the leaf's.
- */
-static inline size_t kv_leaf_short(const kv_leaf *leaf, int i, unsigned char *out, int most)
-{
-    const unsigned char *base = (const unsigned char *)leaf->node;
-    const unsigned char *ends = base + leaf->ends + 2 * i;
-    uint16_t from = 0, to;
-    int len;
+/* The same for many keys, which are no longer than `most`: what that takes of the leaf. */
+typedef struct kv_leaf_keys {
+    const unsigned char *ends, *data;
+    int plen, dlen;
+    uint32_t least, range; /* a key has from `least` on less than `range` bytes beside the prefix */
+} kv_leaf_keys;
 
-    memcpy(&to, ends, 2);
-    if (kv_likely(i > 0))
-        memcpy(&from, ends - 2, 2);
-    len = to - from;
-    if (kv_unlikely(len < 0 || to > leaf->dlen || leaf->plen + len > most))
+static inline kv_leaf_keys kv_leaf_short_keys(const kv_leaf *leaf, int least, int most)
+{
+    kv_leaf_keys k;
+
+    k.ends = (const unsigned char *)leaf->node + leaf->ends;
+    k.data = (const unsigned char *)leaf->node + leaf->data;
+    k.plen = leaf->plen;
+    k.dlen = leaf->dlen;
+    k.least = leaf->plen < least ? (uint32_t)(least - leaf->plen) : 0;
+    k.range = leaf->plen <= most ? (uint32_t)(most - leaf->plen + 1) - k.least : 0;
+    return k;
+}
+/* Of key i, one of the leaf's. 0: it is longer or shorter, or damaged. */
+static inline uint32_t kv_leaf_short(const kv_leaf_keys *k, int i, unsigned char *out)
+{
+    uint16_t from, to;
+    uint32_t len;
+
+    memcpy(&from, k->ends + 2 * i - 2, 2);
+    memcpy(&to, k->ends + 2 * i, 2);
+    len = (uint32_t)to - from;
+    if (kv_unlikely(len - k->least >= k->range || to > k->dlen))
         return 0;
-    memcpy(out + leaf->plen, base + leaf->data + from, 8);
+    memcpy(out + k->plen, k->data + from, 8);
     if (kv_unlikely(len > 8))
-        memcpy(out + leaf->plen + 8, base + leaf->data + from + 8, (size_t)len - 8);
-    return (size_t)(leaf->plen + len);
+        memcpy(out + k->plen + 8, k->data + from + 8, len - 8);
+    return (uint32_t)k->plen + len;
 }
 
 /* Verifies the tree: order, bounds, counts, depth, generations, free queue disjoint. Not concurrent

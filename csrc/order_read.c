@@ -118,6 +118,7 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
         if (level == 0) {
             if (v.logged && (!merge_log(leaf->node, &v) || !kv_node_view(leaf->node, &v)))
                 return -1;
+            leaf->node[KV_NODE_LOG] = 0;
             leaf->count = v.count;
             leaf->ends = (int)((const char *)v.end - (const char *)leaf->node);
             leaf->data = (int)((const char *)v.data - (const char *)leaf->node);

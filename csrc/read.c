@@ -425,7 +425,7 @@ void kv_prefetch_keys(kv_ns *ns, const char *const *keys, const size_t *lens, si
     enum { MOST = 32 };
     kv_db *s = ns->h->s;
     const uint64_t *at[MOST];
-    uint64_t hash[MOST], slot;
+    uint64_t hash[MOST], addr;
     size_t i;
 
     if (!kv_fresh(ns->h) || ns->id == 0)
@@ -437,9 +437,9 @@ void kv_prefetch_keys(kv_ns *ns, const char *const *keys, const size_t *lens, si
         kv_prefetch(at[i]);
     }
     for (i = 0; i < n; i++) {
-        slot = kv_hash_peek(kv_hash_slot(at[i], hash[i]), hash[i]);
-        if (slot != 0)
-            kv_log_prefetch(&s->log, slot & KV_ADDR_MASK);
+        addr = kv_hash_peek(kv_hash_slot(at[i], hash[i]), hash[i]);
+        if (addr != 0)
+            kv_log_prefetch(&s->log, addr);
     }
 }
 

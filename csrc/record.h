@@ -141,6 +141,28 @@ static inline int kv_same_key(const char *a, const char *b, size_t len)
     return ((a0 ^ b0) | (a1 ^ b1)) == 0;
 }
 
+/* Whether the record at p, whose second word that is, is plain and of a key of this length and
+ * namespace; *rest: the offset of what follows these, the revision. There is one form for each. */
+static inline __attribute__((always_inline)) int
+kv_rec_is(const char *p, uint64_t word, uint32_t ns, uint32_t len, uint32_t *rest)
+{
+    uint64_t mask =
+        (7 | KV_REC_BLOB) << 24 | (uint64_t)(KV_REC_WIDE | KV_REC_WIDE_EXPIRES | KV_REC_LONG) << 32;
+    uint64_t plain = KV_REC_PUT << 24;
+    uint32_t their_len, their_ns;
+
+    if (kv_likely((ns | len) <= UINT8_MAX)) {
+        mask |= (uint64_t)UINT16_MAX << 40;
+        plain |= (uint64_t)(len | ns << 8) << 40;
+        *rest = 11;
+        return ((word ^ plain) & mask) == 0;
+    }
+    if (((word ^ (plain | (uint64_t)KV_REC_LONG << 32)) & mask) != 0)
+        return 0;
+    *rest = kv_rec_names(p, &their_len, &their_ns);
+    return their_len == len && their_ns == ns;
+}
+
 /* The record at p as its bytes say, if it is one of just this key, plain (no blob) and without wide
  * fields: the usual case of a read, in as few steps as it takes. 0: decode it properly. Whether it
  * is whole kv_rec_whole says; all that is in *out until then is that it lies within p[0..avail). */
@@ -156,26 +178,22 @@ static inline __attribute__((always_inline)) int kv_rec_look(const char *p, uint
                                                              uint32_t ns, const char *key,
                                                              uint32_t len, kv_rec_plain *out)
 {
-    const uint64_t unusual = (uint64_t)(KV_REC_WIDE | KV_REC_WIDE_EXPIRES) << 32;
-    const uint64_t plain = KV_REC_PUT << 24, kind = (7 | KV_REC_BLOB) << 24;
-    uint32_t n, ttl, head, rest, their_len, their_ns;
+    uint32_t n, ttl, head, rest;
     uint64_t since = 0, word;
     uint16_t meta = 0;
 
     memcpy(&word, p + 4, 8); /* length, kind, flags, key length, namespace */
     n = word & 0xffffff;
-    if (kv_unlikely((word & kind) != plain || n < KV_REC_MIN + len || n > avail))
-        return 0;
-    rest = kv_rec_names(p, &their_len, &their_ns);
-    if (kv_unlikely((word & unusual) != 0 || their_len != len || their_ns != ns))
+    if (kv_unlikely(!kv_rec_is(p, word, ns, len, &rest) || n > avail))
         return 0;
     head = kv_rec_head_size[word >> 32 & KV_REC_FLAGS];
     if (kv_unlikely(head + len > n || !kv_same_key(p + head, key, len)))
         return 0;
-    if (word & (uint64_t)KV_REC_META << 32)
+    if (word & (uint64_t)KV_REC_META << 32) {
         memcpy(&meta, p + head - 2, 2);
-    if (kv_unlikely(meta > n - head - len))
-        return 0;
+        if (kv_unlikely(meta > n - head - len))
+            return 0;
+    }
     out->value = p + head + len;
     out->value_len = n - head - len - meta;
     out->meta = p + n - meta;
