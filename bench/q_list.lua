@@ -1,7 +1,7 @@
 -- Does a page of 100 keys cost the same in a small and in a large store?
 
 return function(bench)
-  local clock, n = bench.clock, bench.keys
+  local n = bench.keys
   local small = math.min(10000, n)
   local count = 5000
   local store = bench.store()
@@ -17,17 +17,15 @@ return function(bench)
 
   -- A prefix of five digits is shared by 100 keys.
   local function pages(ns, size, opts)
-    local prefixes, keys = {}, {}
-    clock.keys(keys, count, size, "random")
-    for i = 1, count do
-      prefixes[i] = keys[i]:sub(1, 10)
-    end
-    local began = clock.now()
-    for i = 1, count do
-      opts.prefix = prefixes[i]
-      ns:list(opts)
-    end
-    return (clock.now() - began) / count
+    bench.keys = size
+    local spent = bench.loop(count, "random", function(keys, batch)
+      for i = 1, batch do
+        opts.prefix = keys[i]:sub(1, 10)
+        ns:list(opts)
+      end
+    end)
+    bench.keys = n
+    return spent
   end
   local page = few:list { prefix = "user:00012", limit = 100 }
   assert(#page.keys == 100 and page.list_complete, "a prefix does not give the 100 keys it should")
