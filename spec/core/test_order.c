@@ -1165,6 +1165,49 @@ static void no_order(void)
     CHECK(bad == 0);
 }
 
+/* What a listing takes of a leaf: lengths that damage may have made are told apart. */
+static void lengths(void)
+{
+    static const struct {
+        uint16_t from, to;
+        uint32_t len; /* with a prefix of 3 bytes, of 5 to 20 in all */
+    } ends[] = {{0, 0, 0},    {0, 1, 0},   {0, 2, 5},        {7, 9, 5}, {0, 8, 11},
+                {0, 9, 12},   {5, 22, 20}, {5, 23, 0},       {9, 8, 0}, {1000, 2, 0},
+                {43, 50, 10}, {44, 51, 0}, {65000, 65010, 0}};
+    unsigned char *base, key[64];
+    kv_leaf_keys keys_of;
+    kv_leaf leaf;
+    size_t i, k;
+
+    memset(&leaf, 0, sizeof leaf);
+    base = (unsigned char *)leaf.node;
+    leaf.count = 2;
+    leaf.ends = 32;
+    leaf.plen = 3;
+    leaf.data = 32 + 4 + 3;
+    leaf.dlen = 50;
+    for (i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        for (k = 0; k < 64; k++)
+            base[leaf.data + k] = (unsigned char)k;
+        memcpy(base + leaf.ends, &ends[i].from, 2);
+        memcpy(base + leaf.ends + 2, &ends[i].to, 2);
+        keys_of = kv_leaf_short_keys(&leaf, 5, 20);
+        memset(key, 0xee, sizeof key);
+        CHECK(kv_leaf_short(&keys_of, 1, key) == ends[i].len);
+        for (k = 3; k < ends[i].len; k++)
+            CHECK(key[k] == ends[i].from + k - 3);
+    }
+    leaf.plen = 21; /* all are longer */
+    keys_of = kv_leaf_short_keys(&leaf, 5, 20);
+    for (i = 0; i < 3; i++) {
+        uint16_t to = (uint16_t)i;
+
+        memset(base + leaf.ends, 0, 2);
+        memcpy(base + leaf.ends + 2, &to, 2);
+        CHECK(kv_leaf_short(&keys_of, 1, key) == 0);
+    }
+}
+
 int main(void)
 {
     kv_dir_options o = {1, 0600, 0, 0};
@@ -1178,6 +1221,7 @@ int main(void)
     if (!CHECK(kv_dir_open(":memory:", &o, &dir, &made) == KV_OK))
         return check_done("test_order");
     empty();
+    lengths();
     no_order();
     no_room();
     for (kind = 0; kind < KINDS; kind++)
