@@ -46,10 +46,11 @@ tsan: deps-test
 	  echo "tsan $$t"; TSAN_OPTIONS=halt_on_error=1:history_size=7 build/tsan/bin/$$t || exit 1; done
 
 # Valgrind is some thirty times slower: KV_SHORT asks the tests for a small dose. It knows nothing of
-# what another process wrote to shared memory, its long double is a double, and malloc is its own: the
-# tests of several processes, those of exact numbers and the one that refuses memory are left out.
+# what another process wrote to shared memory, or another mapping of it; its long double is a double,
+# and malloc is its own. So the tests of several processes or mappings, of exact numbers and of refused
+# memory are left out.
 VALGRIND_TESTS := $(filter-out test_crash% test_many test_pause test_linear test_turns test_share% test_locks \
-  test_remount test_open_faults test_os_refused test_json% test_lua_record,$(TESTS))
+  test_remount test_open_faults test_os_refused test_powercut test_json% test_lua_record,$(TESTS))
 VALGRIND_SPECS := $(wildcard spec/incr_spec.lua spec/values_spec.lua)
 
 valgrind: deps-all
