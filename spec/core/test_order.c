@@ -1174,7 +1174,7 @@ static void lengths(void)
     } ends[] = {{0, 0, 0},    {0, 1, 0},   {0, 2, 5},        {7, 9, 5}, {0, 8, 11},
                 {0, 9, 12},   {5, 22, 20}, {5, 23, 0},       {9, 8, 0}, {1000, 2, 0},
                 {43, 50, 10}, {44, 51, 0}, {65000, 65010, 0}};
-    unsigned char *base, key[64];
+    unsigned char *base, out[64];
     kv_leaf_keys keys_of;
     kv_leaf leaf;
     size_t i, k;
@@ -1192,10 +1192,10 @@ static void lengths(void)
         memcpy(base + leaf.ends, &ends[i].from, 2);
         memcpy(base + leaf.ends + 2, &ends[i].to, 2);
         keys_of = kv_leaf_short_keys(&leaf, 5, 20);
-        memset(key, 0xee, sizeof key);
-        CHECK(kv_leaf_short(&keys_of, 1, key) == ends[i].len);
+        memset(out, 0xee, sizeof out);
+        CHECK(kv_leaf_short(&keys_of, 1, out) == ends[i].len);
         for (k = 3; k < ends[i].len; k++)
-            CHECK(key[k] == ends[i].from + k - 3);
+            CHECK(out[k] == ends[i].from + k - 3);
     }
     leaf.plen = 21; /* all are longer */
     keys_of = kv_leaf_short_keys(&leaf, 5, 20);
@@ -1204,7 +1204,7 @@ static void lengths(void)
 
         memset(base + leaf.ends, 0, 2);
         memcpy(base + leaf.ends + 2, &to, 2);
-        CHECK(kv_leaf_short(&keys_of, 1, key) == 0);
+        CHECK(kv_leaf_short(&keys_of, 1, out) == 0);
     }
 }
 
