@@ -100,27 +100,74 @@ static int fired(kv_db *s, uint32_t hash, int64_t deadline, int64_t now, int *ex
     return step == KV_HASH_END ? KV_OK : KV_ECORRUPT;
 }
 
+/* Records that are to be taken out of the index, by the wheel or by the cleaner: what that needs is
+ * fetched for all of them before the first goes, and neighbours in the key order go together. */
+typedef struct leaving {
+    int n;
+    uint64_t time;                    /* kv_order_time */
+    uint64_t last;                    /* the leaf that held the last one, as it is now */
+    kv_found found[KV_CLEAN_AT_ONCE]; /* of different keys; not `there`: none */
+    kv_probe key[KV_CLEAN_AT_ONCE];
+} leaving;
+
+/* Journal words with which a transaction takes no further one. */
+#define LEAVING_JOURNAL (KV_JOURNAL_MAX / 2)
+
+static void fetch_leaves(kv_db *s, leaving *l)
+{
+    uint64_t guess = 0;
+    int i;
+
+    l->time = kv_order_time(&s->region);
+    l->last = 0;
+    for (i = 0; i < l->n; i++)
+        if (l->found[i].there) {
+            kv_index_near(s, &l->found[i], &l->key[i], guess);
+            guess = l->found[i].near;
+        }
+}
+
+/* From i on as many as are neighbours: how many, or negative. Where their leaf was written anew
+ * meanwhile, the last ones may know it. In a transaction, the first since fetch_leaves. */
+static int forget_neighbours(kv_db *s, leaving *l, int i)
+{
+    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]), near = l->found[i].near;
+    kv_found *f = &l->found[i];
+    int j, n = 1;
+
+    while (i + n < l->n && f[n].there && f[n].near == near)
+        n++;
+    if (!kv_order_still(&s->region, near, l->time))
+        f->near = l->last;
+    n = kv_index_forget_run(s, f, &l->key[i], n);
+    for (j = 0; j < n; j++)
+        kv_blob_dead(s, &f[j].rec, tail);
+    l->last = f->near;
+    return n;
+}
+
+static int leaving_full(kv_db *s)
+{
+    return kv_index_short_to_clean(s) || s->region.head->journal.count > LEAVING_JOURNAL;
+}
+
 /* Timers are handled a few at a time, in one transaction: what each leads to, bucket, record and
- * leaf of the key order, is fetched for all of them before the first is looked at. Meanwhile the
- * records of as many behind them are on their way, and the buckets of as many behind those. */
+ * leaf, is fetched for all of them before the first is looked at. Meanwhile the records of as many
+ * behind them are on their way, and the buckets of as many behind those. */
 #define TIMERS 14
 KV_STATIC_ASSERT(TIMERS <= KV_CLEAN_AT_ONCE, at_once);
 
 typedef struct due {
-    int n;          /* to be handled now */
-    int ahead;      /* those, and the ones behind them */
-    uint64_t time;  /* kv_order_time */
+    int ahead;      /* timers: those that are handled now, and the ones behind them */
     uint64_t addrs; /* which addresses, modulo 64, the found ones have */
-    uint64_t last;  /* the leaf that held the last one, as it is now */
     kv_timer timer[3 * TIMERS];
-    kv_found found[TIMERS]; /* the record that is due, if `there` */
-    kv_probe key[TIMERS];   /* its */
+    leaving l; /* the records that are due by the first of them */
 } due;
 
 /* What the last call has fetched is on its way. */
 static void fetch(kv_db *s, const due *d)
 {
-    int i, records = 2 * d->n < d->ahead ? 2 * d->n : d->ahead;
+    int i, records = 2 * d->l.n < d->ahead ? 2 * d->l.n : d->ahead;
     uint64_t slot;
 
     for (i = s->fetched_buckets; i < d->ahead; i++)
@@ -139,7 +186,7 @@ static void fetch(kv_db *s, const due *d)
 /* The record that is due by a timer, unless one before it has the same. */
 static void find_due(kv_db *s, due *d, int i, int64_t now)
 {
-    kv_found *f = &d->found[i];
+    kv_found *f = &d->l.found[i];
     int j;
 
     f->hash = d->timer[i].hash;
@@ -153,53 +200,25 @@ static void find_due(kv_db *s, due *d, int i, int64_t now)
     }
     if (f->there && d->addrs >> (f->addr & 63) & 1)
         for (j = 0; f->there && j < i; j++)
-            f->there = !d->found[j].there || d->found[j].addr != f->addr;
+            f->there = !d->l.found[j].there || d->l.found[j].addr != f->addr;
     if (f->there)
         d->addrs |= (uint64_t)1 << (f->addr & 63);
 }
 
 static void foresee(kv_db *s, int64_t now, int most, due *d)
 {
-    uint64_t guess = 0;
     int i;
 
     if (most > TIMERS)
         most = TIMERS;
     d->ahead = kv_wheel_peek(&s->region, now, d->timer, 3 * most);
-    d->n = d->ahead < most ? d->ahead : most;
-    d->time = kv_order_time(&s->region);
-    d->last = d->addrs = 0;
+    d->l.n = d->ahead < most ? d->ahead : most;
+    d->addrs = 0;
     fetch(s, d);
-    for (i = 0; i < d->n; i++)
+    for (i = 0; i < d->l.n; i++)
         find_due(s, d, i, now);
-    for (i = 0; i < d->n; i++)
-        if (d->found[i].there) {
-            kv_index_near(s, &d->found[i], &d->key[i], guess);
-            guess = d->found[i].near;
-        }
+    fetch_leaves(s, &d->l);
 }
-
-/* Takes out what was foreseen, from i on as many as are neighbours in the key order: how many, or
- * negative. Where their leaf was written anew meanwhile, the last ones may know it. */
-static int forget_foreseen(kv_db *s, due *d, int i)
-{
-    uint64_t tail = kv_load_relaxed(&s->log.w[KV_LOG_TAIL]), near = d->found[i].near;
-    kv_found *f = &d->found[i];
-    int j, n = 1;
-
-    while (i + n < d->n && f[n].there && f[n].near == near)
-        n++;
-    if (!kv_order_still(&s->region, near, d->time))
-        f->near = d->last;
-    n = kv_index_forget_run(s, f, &d->key[i], n);
-    for (j = 0; j < n; j++)
-        kv_blob_dead(s, &f[j].rec, tail);
-    d->last = f->near;
-    return n;
-}
-
-/* Journal words with which a transaction takes no further timer. */
-#define TIMERS_JOURNAL (KV_JOURNAL_MAX / 2)
 
 /* Handles timers that were foreseen, and takes them off the wheel. FIRED, or negative. */
 static int fire_foreseen(kv_db *s, due *d, int64_t now, int *gone)
@@ -207,21 +226,21 @@ static int fire_foreseen(kv_db *s, due *d, int64_t now, int *gone)
     int i = 0, n, one;
 
     do {
-        if (d->found[i].there &&
-            d->found[i].scan.bucket[d->found[i].scan.index] == d->found[i].scan.slot) {
-            n = forget_foreseen(s, d, i);
+        const kv_found *f = &d->l.found[i];
+
+        if (f->there && f->scan.bucket[f->scan.index] == f->scan.slot) {
+            n = forget_neighbours(s, &d->l, i);
             one = n;
         } else {
             n = fired(s, d->timer[i].hash, d->timer[i].deadline, now, &one);
             n = n == KV_OK ? 1 : n;
-            d->last = 0;
+            d->l.last = 0;
         }
         if (n < 0)
             return n;
         *gone += one;
         i += n;
-    } while (i < d->n && !kv_index_short_to_clean(s) &&
-             s->region.head->journal.count <= TIMERS_JOURNAL);
+    } while (i < d->l.n && !leaving_full(s));
     s->fetched_buckets -= i;
     s->fetched_records -= i;
     return kv_wheel_take(&s->region, now, i);
@@ -238,7 +257,7 @@ static int expire_some(kv_db *s, int64_t now, int most, uint64_t *expired, int *
 
     foresee(s, now, most, &d);
     kv_txn_begin(&s->region);
-    if (d.n > 0) {
+    if (d.l.n > 0) {
         step = fire_foreseen(s, &d, now, &gone);
     } else {
         step = kv_wheel_step(&s->region, now, &hash, &deadline);
@@ -366,8 +385,8 @@ typedef struct group {
     int currents, of[GROUP];  /* records that are current */
     kv_hash_scan scan[GROUP]; /* where their slots are */
     uint64_t from[GROUP], to[GROUP];
-    int goes, gone_of[GROUP]; /* in the index, but expired or dropped */
-    kv_found gone[GROUP];
+    int gone_of[KV_CLEAN_AT_ONCE]; /* in the index, but expired or dropped */
+    leaving gone;
 } group;
 
 /* Reads up to GROUP records before `end`. 1: did; 0: there is none; negative: damage. */
@@ -413,7 +432,7 @@ static int confirm(kv_db *s, group *g, int64_t now, kv_append *a)
 
     if (g->undone != kv_load(&s->region.head->undone) && !KV_IS_BUG(62))
         judge(s, g);
-    g->goes = 0;
+    g->gone.n = 0;
     for (c = 0; c < g->currents; c++) {
         kv_hash_scan *scan = &g->scan[moves];
         const kv_rec *r = &g->rec[i = g->of[c]];
@@ -428,15 +447,19 @@ static int confirm(kv_db *s, group *g, int64_t now, kv_append *a)
                 return kv_fail(KV_ECORRUPT, "%s: the lookup table is damaged", kv_dir_path(s->dir));
         }
         if ((r->expires != 0 && r->expires <= now) || kv_ns_state(s, r->ns) == KV_NAME_DROPPED) {
-            kv_found *f = &g->gone[g->goes];
+            kv_found *f = &g->gone.found[g->gone.n];
 
+            if (g->gone.n == KV_CLEAN_AT_ONCE) {
+                g->n = i;
+                break;
+            }
             f->there = 1;
             f->hash = g->hash[i];
             f->addr = kv_pos_addr(g->at[i]);
             f->near = 0;
             f->scan = *scan;
             f->rec = *r;
-            g->gone_of[g->goes++] = i;
+            g->gone_of[g->gone.n++] = i;
             continue;
         }
         if (!kv_log_fit(&s->log, a, r->size, g->whose)) {
@@ -464,20 +487,23 @@ static void move(kv_db *s, group *g)
     kv_index_move(s, g->scan, g->to, g->currents, a.pos);
 }
 
-static int forget(kv_db *s, kv_found *f)
+/* As many from the first on as one transaction takes: how many, or negative. */
+static int forget(kv_db *s, leaving *l)
 {
-    int e;
+    int i, n;
 
-    kv_blob_dead(s, &f->rec, kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    fetch_leaves(s, l);
     kv_txn_begin(&s->region);
-    e = kv_index_forget(s, f);
-    if (e != KV_OK) {
-        (void)kv_txn_undo(&s->region, NULL);
-        kv_store(kv_st(s, KV_ST_CORRUPT), 1);
-        return e;
+    for (i = 0; i < l->n && !leaving_full(s); i += n) {
+        n = forget_neighbours(s, l, i);
+        if (n < 0) {
+            (void)kv_txn_undo(&s->region, NULL);
+            kv_store(kv_st(s, KV_ST_CORRUPT), 1);
+            return n;
+        }
     }
     kv_txn_end(&s->region);
-    return KV_OK;
+    return i;
 }
 
 /* Cleans what was read at CLEAN and judged. *looked += its bytes. 1: did, 0: no room, negative:
@@ -485,7 +511,7 @@ static int forget(kv_db *s, kv_found *f)
 static int clean_group(kv_db *s, group *g, int64_t now, uint64_t *looked)
 {
     kv_append a;
-    int e, i;
+    int e;
 
     kv_log_begin(&s->log, &a);
     e = confirm(s, g, now, &a);
@@ -494,14 +520,12 @@ static int clean_group(kv_db *s, group *g, int64_t now, uint64_t *looked)
         return e;
     if (g->currents > 0)
         move(s, g);
-    for (i = 0; i < g->goes; i++) {
-        if (kv_index_short_to_clean(s)) {
-            g->n = g->gone_of[i];
-            break;
-        }
-        e = forget(s, &g->gone[i]);
-        if (e != KV_OK)
+    if (g->gone.n > 0) {
+        e = forget(s, &g->gone);
+        if (e < 0)
             return e;
+        if (e < g->gone.n)
+            g->n = g->gone_of[e];
     }
     if (g->n == 0)
         return 0;
@@ -739,7 +763,8 @@ static int any_blob(void *arg, const char *name)
 static int drop_in_leaf(kv_db *s, kv_leaf *leaf, unsigned char *at, size_t *len, uint32_t *need)
 {
     uint32_t ns = kv_order_ns(at);
-    kv_found f;
+    leaving l;
+    kv_found *f = &l.found[0];
     int i, e = kv_order_read(&s->region, at, *len, 0, leaf);
 
     for (i = e == KV_OK ? kv_leaf_find(leaf, at, *len) : 0; e == KV_OK && i < leaf->count; i++) {
@@ -749,10 +774,11 @@ static int drop_in_leaf(kv_db *s, kv_leaf *leaf, unsigned char *at, size_t *len,
         *need = kv_index_short_to_clean(s);
         if (*need)
             return 1;
-        f.hash = kv_index_hash(s, ns, (char *)at + 4, (uint32_t)*len - 4);
-        e = kv_index_find(s, ns, (char *)at + 4, (uint32_t)*len - 4, 0, &f);
-        if (e == KV_OK && f.there && f.rec.blob)
-            e = forget(s, &f);
+        f->hash = kv_index_hash(s, ns, (char *)at + 4, (uint32_t)*len - 4);
+        e = kv_index_find(s, ns, (char *)at + 4, (uint32_t)*len - 4, 0, f);
+        l.n = 1;
+        if (e == KV_OK && f->there && f->rec.blob && (e = forget(s, &l)) > 0)
+            e = KV_OK;
     }
     if (e != KV_OK || !leaf->has_upper)
         return e;
