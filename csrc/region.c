@@ -11,7 +11,7 @@
  * ended when its first node was wanted (kv_head.place). So the file is as long as what is used, but
  * for the part of each space's last level that is not allocated yet.
  *
- * Levels of 4 MiB (of buckets) and more are mapped with large pages, which a lookup among millions
+ * Levels of 2 MiB (of buckets) and more are mapped with large pages, which a lookup among millions
  * of keys needs most: they begin at multiples of 2 MiB and grow by as much, because the kernel
  * treats a large page as one and would allocate what is missing of it at a store, or fail it with a
  * signal.
@@ -23,12 +23,12 @@
 #include <string.h>
 
 #define MAGIC      0x6765722d78766b01ull
-#define LAYOUT     6 /* grows with any change of what words and nodes mean that no size shows */
+#define LAYOUT     7 /* grows with any change of what words and nodes mean that no size shows */
 #define HEAD_BYTES (((uint64_t)sizeof(kv_head) + KV_PAGE - 1) / KV_PAGE * KV_PAGE)
 /* An id + 1 must fit 32 bits. Far beyond what a file system takes. */
 #define MAX_NODES (((uint64_t)1 << 32) - KV_PAGE)
 #define HUGE      ((uint64_t)2 << 20)
-#define HUGE_FROM ((uint64_t)4 << 20)
+#define HUGE_FROM ((uint64_t)2 << 20)
 
 /* Node size and nodes of level 0, by space. */
 static const uint32_t space_size[KV_SPACES] = {KV_BUCKETS_SIZE, KV_OVERFLOW_SIZE, KV_NODES_SIZE,
