@@ -369,8 +369,16 @@ static void look_ahead(kv_iter *it, int n)
 /* A record where it lies. */
 typedef struct found_plain {
     kv_log_spot at;
-    uint32_t size;
+    uint32_t size; /* at first, how many bytes it may have */
 } found_plain;
+
+/* Of all that are wanted before the first is looked at: they come from the second cache to the
+ * first together, in a loop too short to hold that up. */
+static inline void locate(const kv_log *l, const kv_ahead *a, found_plain *f)
+{
+    f->at = kv_log_find(l, kv_hash_peek(a->slot, a->hash), &f->size);
+    kv_prefetch(f->at.p);
+}
 
 static inline int is_whole(const found_plain *f)
 {
@@ -382,17 +390,17 @@ static inline int is_whole(const found_plain *f)
  * there is no room at all, even if they are none). 0: it is not so. Counts if is_whole says so of
  * *f, and kv_still of its segment after all was read. *now: the time, or 0 until it is needed. Of
  * `out` all is zero. */
-static inline __attribute__((always_inline)) int
-take_plain(kv_iter *it, const kv_ahead *a, const char *key, uint32_t len, char **to,
-           const char *end, kv_record *out, found_plain *f, int64_t *now)
+static inline __attribute__((always_inline)) int take_plain(kv_iter *it, const char *key,
+                                                            uint32_t len, char **to,
+                                                            const char *end, kv_record *out,
+                                                            found_plain *f, int64_t *now)
 {
     kv_db *s = it->ns->h->s;
     uint32_t flags = it->flags;
     kv_rec_plain plain;
     kv_rec r;
 
-    f->at = kv_log_spy(&s->log, kv_hash_peek(a->slot, a->hash), it->id, key, len, &plain);
-    if (kv_unlikely(f->at.p == NULL))
+    if (kv_unlikely(f->at.p == NULL || !kv_rec_look(f->at.p, f->size, it->id, key, len, &plain)))
         return 0;
     f->size = plain.size;
     if (plain.expires != 0) {
@@ -440,8 +448,10 @@ static inline int read_plainly(kv_iter *it, const char *key, uint32_t len, kv_re
     found_plain f;
 
     memset(out, 0, sizeof *out);
-    if (g->chained >> it->at & 1 ||
-        !take_plain(it, &g->key[it->at], key, len, &to, to + room->cap, out, &f, &now))
+    if (g->chained >> it->at & 1)
+        return 0;
+    locate(&it->ns->h->s->log, &g->key[it->at], &f);
+    if (!take_plain(it, key, len, &to, to + room->cap, out, &f, &now))
         return 0;
     it->span = f.size < MOST_FETCHED ? f.size : MOST_FETCHED;
     return is_whole(&f) && kv_still(it->ns->h->s, f.at.id);
@@ -563,15 +573,19 @@ int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
     uint32_t oldest = UINT32_MAX, len;
     int64_t now = 0;
     const kv_ahead *a;
+    const kv_log *l;
     kv_group *g;
     int i, m;
 
     if (kv_enter(it->ns->h) != KV_OK || resume(it) != KV_OK)
         return 0; /* kv_iter_next says why */
+    l = &it->ns->h->s->log;
     look_ahead(it, n);
     g = group(it, 0);
     n = n < g->n - it->at ? n : g->n - it->at;
     memset(out, 0, (size_t)n * sizeof *out);
+    for (m = 0, a = &g->key[it->at]; m < n; m++, a++)
+        locate(l, a, &found[m]);
     for (m = 0, a = &g->key[it->at]; m < n; m++, a++) {
         key = (const char *)a->key;
         len = a->len;
@@ -582,7 +596,7 @@ int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
             key = memcpy(to, it->key, len);
             to += len;
         }
-        if (kv_unlikely(!take_plain(it, a, key + 4, len - 4, &to, end, &out[m], &found[m], &now)))
+        if (kv_unlikely(!take_plain(it, key + 4, len - 4, &to, end, &out[m], &found[m], &now)))
             break;
     }
     for (i = 0; i < m && is_whole(&found[i]); i++)

@@ -281,22 +281,34 @@ typedef struct kv_log_spot {
     uint32_t id;   /* of the segment */
 } kv_log_spot;
 
-/* The plain record of a key, if it is at this address; kv_rec_whole has not been asked. */
-static inline __attribute__((always_inline)) kv_log_spot kv_log_spy(const kv_log *l, uint64_t addr,
-                                                                    uint32_t ns, const char *key,
-                                                                    uint32_t len, kv_rec_plain *out)
+/* Where the record of an address lies, and how many bytes from there on to the end of its segment;
+ * it is fetched. */
+static inline __attribute__((always_inline)) kv_log_spot kv_log_find(const kv_log *l, uint64_t addr,
+                                                                     uint32_t *avail)
 {
     kv_log_view v = kv_log_look(l, addr);
     uint32_t off = (uint32_t)(addr & 0x3fffff) << 2;
     kv_log_spot at = {NULL, kv_rec_seed(v.salt, off), v.id};
 
+    *avail = v.size - off;
     /* Of no segment v.size is 1. */
     if (kv_unlikely(off < KV_SEG_HEAD || off + KV_REC_MIN > v.size))
         return at;
     at.p = v.base + off;
     kv_prefetch(at.p + 64); /* before its length is known */
     kv_prefetch(at.p + 128);
-    if (kv_unlikely(!kv_rec_look(at.p, v.size - off, ns, key, len, out)))
+    return at;
+}
+
+/* The plain record of a key, if it is at this address; kv_rec_whole has not been asked. */
+static inline __attribute__((always_inline)) kv_log_spot kv_log_spy(const kv_log *l, uint64_t addr,
+                                                                    uint32_t ns, const char *key,
+                                                                    uint32_t len, kv_rec_plain *out)
+{
+    uint32_t avail;
+    kv_log_spot at = kv_log_find(l, addr, &avail);
+
+    if (kv_likely(at.p != NULL) && kv_unlikely(!kv_rec_look(at.p, avail, ns, key, len, out)))
         at.p = NULL;
     return at;
 }

@@ -96,22 +96,33 @@ static kv_iter *new_iter(lua_State *L)
 typedef struct page {
     int keys;  /* stack index of the table of entries */
     int names; /* and of the names of an entry's fields: cheaper than having Lua look them up */
+    unsigned known; /* which of these are there, as bits: most pages take one */
     int64_t count;
     size_t bytes; /* of its values */
 } page;
 
 enum { NAME, EXPIRATION, METADATA, VALUE, FIELDS };
+static const char *const field_names[FIELDS] = {"name", "expiration", "metadata", "value"};
 
 static void begin_page(lua_State *L, page *p, int keys)
 {
     p->keys = keys;
     p->names = lua_gettop(L) + 1;
+    p->known = 1 << NAME;
     p->count = 0;
     p->bytes = 0;
-    lua_pushliteral(L, "name");
-    lua_pushliteral(L, "expiration");
-    lua_pushliteral(L, "metadata");
-    lua_pushliteral(L, "value");
+    lua_pushstring(L, field_names[NAME]);
+    lua_settop(L, p->names + FIELDS - 1);
+}
+
+static void push_name(lua_State *L, page *p, int field)
+{
+    if (!(p->known >> field & 1)) {
+        lua_pushstring(L, field_names[field]);
+        lua_replace(L, p->names + field);
+        p->known |= 1u << field;
+    }
+    lua_pushvalue(L, p->names + field);
 }
 
 /* Whether the page ends before this record, because of its value. */
@@ -136,22 +147,22 @@ static void end_after(range *o, const kv_record *r)
 }
 
 /* Sets what an entry may have beside its name. Returns 1, or results of a failure. */
-static int set_fields(lua_State *L, const page *p, const range *o, const kv_record *r, int value)
+static int set_fields(lua_State *L, page *p, const range *o, const kv_record *r, int value)
 {
     int n;
 
     if (r->expires != 0) {
-        lua_pushvalue(L, p->names + EXPIRATION);
+        push_name(L, p, EXPIRATION);
         lua_pushnumber(L, (lua_Number)r->expires / 1000);
         lua_rawset(L, -3);
     }
     if (r->meta_len != 0) {
-        lua_pushvalue(L, p->names + METADATA);
+        push_name(L, p, METADATA);
         kv_lua_push_meta(L, r);
         lua_rawset(L, -3);
     }
     if (o->values) {
-        lua_pushvalue(L, p->names + VALUE);
+        push_name(L, p, VALUE);
         if (value != 0)
             lua_pushvalue(L, value);
         else if ((n = kv_lua_push(L, &r->value, KV_LUA_PLAIN)) != 1)
