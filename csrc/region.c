@@ -409,9 +409,17 @@ static void populate(kv_region *r, int space, uint64_t from, uint64_t to)
     }
 }
 
+/* The next number of nodes that ends with a page of the level they end in. */
+static uint64_t whole_pages(int space, uint64_t nodes)
+{
+    int level = kv_level_of((uint32_t)(nodes - 1), space_first[space]);
+    uint64_t page = (is_huge(level) ? HUGE : KV_PAGE) / space_size[space];
+
+    return (nodes + page - 1) / page * page;
+}
+
 int kv_region_grow(kv_region *r, int space, uint64_t more)
 {
-    uint64_t page = KV_PAGE / space_size[space];
     uint64_t ready = kv_load(&r->head->ready[space]);
     uint64_t used = kv_load(&r->head->used[space]);
     uint64_t to = ready + ready / 8, least;
@@ -424,12 +432,8 @@ int kv_region_grow(kv_region *r, int space, uint64_t more)
                        space);
     if (used + more <= ready)
         return KV_OK;
-    least = (used + more + page - 1) / page * page;
-    if (to < used + more)
-        to = used + more;
-    if (is_huge(kv_level_of((uint32_t)(to - 1), space_first[space])))
-        page = HUGE / space_size[space];
-    to = (to + page - 1) / page * page;
+    least = whole_pages(space, used + more);
+    to = whole_pages(space, to < used + more ? used + more : to);
     if (to > MAX_NODES)
         to = MAX_NODES;
     if (least > to)
