@@ -150,11 +150,15 @@ static uint32_t reserve(kv_db *s)
     return kv_log_reserve(&s->log, head_id(s));
 }
 
-/* What the cleaner has passed and the disk has not yet caught up with. */
+/* How many bytes the cleaner may have passed that the disk has not yet caught up with. */
+static uint64_t passable(kv_db *s)
+{
+    return kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 32 + 4 * (uint64_t)head_size(s);
+}
+
 static int behind(kv_db *s)
 {
-    return kv_log_passed(&s->log) >
-           kv_load_relaxed(kv_st(s, KV_ST_DATA)) / 32 + 4 * (uint64_t)head_size(s);
+    return kv_log_passed(&s->log) > passable(s);
 }
 
 /* The reserves, what the next head will want from the moment this one is half full, and some in
@@ -539,8 +543,9 @@ static int64_t until_sync(kv_db *s)
     return (int64_t)kv_load(kv_st(s, KV_ST_SYNCED_AT)) + s->interval - kv_os_monotonic() / 1000000;
 }
 
-/* Until there is enough room or something else to do. 1: there may be more to clean, once there is
- * a spare to clean into. */
+/* Until there is enough room or something else to do: as it retires what it has passed long before
+ * that is too much, a writer that wants a segment need not wait for the disk. 1: there may be more
+ * to clean, once there is a spare to clean into. */
 static int clean_for_a_while(kv_db *s, int small)
 {
     uint64_t from = kv_load(&s->log.w[KV_LOG_CLEAN]);
@@ -549,7 +554,8 @@ static int clean_for_a_while(kv_db *s, int small)
     for (i = 0; i < CLEAN_ROUNDS; i++) {
         if (!kv_clean_ahead(s, CLEAN_GROUPS, small))
             return small && kv_load(&s->log.w[KV_LOG_CLEAN]) != from;
-        if (spares(s) < spares_wanted(s) || runs_low(s))
+        if (spares(s) < spares_wanted(s) || runs_low(s) ||
+            kv_log_passed(&s->log) > passable(s) / 2)
             break;
     }
     return 1;
