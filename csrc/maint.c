@@ -554,8 +554,7 @@ static int clean_for_a_while(kv_db *s, int small)
     for (i = 0; i < CLEAN_ROUNDS; i++) {
         if (!kv_clean_ahead(s, CLEAN_GROUPS, small))
             return small && kv_load(&s->log.w[KV_LOG_CLEAN]) != from;
-        if (spares(s) < spares_wanted(s) || runs_low(s) ||
-            kv_log_passed(&s->log) > passable(s) / 2)
+        if (spares(s) < spares_wanted(s) || runs_low(s) || kv_log_passed(&s->log) > passable(s) / 2)
             break;
     }
     return 1;
