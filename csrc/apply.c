@@ -556,7 +556,7 @@ static inline int unfinished(kv_db *s)
 
 int kv_lock_index(kv_db *s, int64_t timeout)
 {
-    int e = kv_lock_take(&s->locks->writer, timeout), died = e == KV_LOCK_DIED;
+    int e = kv_lock_poll(&s->locks->writer, timeout), died = e == KV_LOCK_DIED;
 
     if (e != KV_OK && !died)
         return 0;

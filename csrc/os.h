@@ -302,6 +302,9 @@ int kv_lock_init(kv_lock *l);
  */
 int kv_lock_proven(void);
 int kv_lock_take(kv_lock *l, int64_t timeout_ms); /* KV_OK, KV_LOCK_DIED, KV_EBUSY; 0 ms: try */
+/* The same for the helper thread: it looks again now and then instead of queueing, so that whoever
+ * has the lock need not wake it, which might cost him the processor. */
+int kv_lock_poll(kv_lock *l, int64_t timeout_ms);
 void kv_lock_consistent(kv_lock *l);
 void kv_lock_release(kv_lock *l);
 

@@ -37,6 +37,21 @@ static struct timespec deadline(clockid_t clock, int64_t ms)
     return t;
 }
 
+/* ---- the helper thread gives way ---- */
+
+static __thread int gives_way; /* not a host's threads */
+
+/* While it sleeps: woken, it must not take the processor from a thread of the host, whose call
+ * would go on only after a whole round of this one's. Not while it works, since each wait for the
+ * disk would last until a processor is idle. A policy that the host chose stays. */
+static void give_way(int yes)
+{
+    struct sched_param p = {0};
+
+    if (gives_way)
+        (void)sched_setscheduler(0, yes ? SCHED_BATCH : SCHED_OTHER, &p);
+}
+
 /* ---- the robust lock ---- */
 
 KV_STATIC_ASSERT(sizeof(pthread_mutex_t) <= sizeof(kv_lock), lock_holds_a_mutex);
@@ -104,27 +119,37 @@ static int timed_lock(pthread_mutex_t *m, int64_t ms)
 #endif
 }
 
+/* A hint for who waits: a look leaves the holder its cache line, a try takes it away. */
+static inline int looks_taken(const kv_lock *l)
+{
+#ifdef __GLIBC__ /* the futex comes first */
+    return __atomic_load_n((const int *)(const void *)l, __ATOMIC_RELAXED) != 0;
+#else
+    (void)l;
+    return 1;
+#endif
+}
+
 /* The lock is held for a microsecond or two: less than it takes to sleep and be woken. */
 #define SPINS 40
+#define LOOKS 8     /* at most, between two tries */
+#define NAP   50000 /* ns */
 
 static int spin(kv_lock *l)
 {
     int e = EBUSY, i, j;
 
     for (i = 0; i < SPINS && e == EBUSY; i++) {
-        for (j = 0; j < 8; j++)
+        for (j = 0; j == 0 || (j < LOOKS && looks_taken(l)); j++)
             kv_relax();
         e = pthread_mutex_trylock(mutex_of(l));
     }
     return e;
 }
 
-static KV_NOINLINE int lock_slowly(kv_lock *l, int e, int64_t timeout_ms)
+/* What a try or a wait came to. */
+static int outcome(int e)
 {
-    if (e == EBUSY && timeout_ms > 0)
-        e = spin(l);
-    if (e == EBUSY && timeout_ms > 0)
-        e = timed_lock(mutex_of(l), timeout_ms);
     switch (e) {
     case 0:
         return KV_OK;
@@ -141,10 +166,34 @@ static KV_NOINLINE int lock_slowly(kv_lock *l, int e, int64_t timeout_ms)
     }
 }
 
+static KV_NOINLINE int lock_slowly(kv_lock *l, int e, int64_t timeout_ms)
+{
+    if (e == EBUSY && timeout_ms > 0)
+        e = spin(l);
+    if (e == EBUSY && timeout_ms > 0)
+        e = timed_lock(mutex_of(l), timeout_ms);
+    return outcome(e);
+}
+
 int kv_lock_take(kv_lock *l, int64_t timeout_ms)
 {
     int e = pthread_mutex_trylock(mutex_of(l));
     return kv_likely(e == 0) ? KV_OK : lock_slowly(l, e, timeout_ms);
+}
+
+int kv_lock_poll(kv_lock *l, int64_t timeout_ms)
+{
+    static const struct timespec nap = {.tv_sec = 0, .tv_nsec = NAP};
+    int64_t end =
+        kv_os_monotonic() + (timeout_ms < MAX_WAIT_MS ? timeout_ms : MAX_WAIT_MS) * NS_PER_MS;
+    int e = pthread_mutex_trylock(mutex_of(l));
+
+    while (e == EBUSY && (e = spin(l)) == EBUSY && kv_os_monotonic() < end) {
+        give_way(1);
+        (void)nanosleep(&nap, NULL);
+        give_way(0);
+    }
+    return outcome(e);
 }
 
 void kv_lock_consistent(kv_lock *l)
@@ -366,30 +415,18 @@ void kv_mutex_unlock(kv_mutex *m)
 struct kv_thread {
     void (*body)(void *arg, kv_thread *t);
     void *arg;
-    int woken;     /* set by kv_thread_wake, taken by kv_thread_wait; atomic */
-    int stop;      /* under the mutex */
-    int gives_way; /* its own: sleeps as SCHED_BATCH */
+    int woken; /* set by kv_thread_wake, taken by kv_thread_wait; atomic */
+    int stop;  /* under the mutex */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
 };
 
-/* While it sleeps: woken, it must not take the processor from the thread that wakes it, whose call
- * is done and would return only after a whole round of this one's. Not while it works, since each
- * wait for the disk would last until a processor is idle. A policy that the host chose stays. */
-static void give_way(const kv_thread *t, int yes)
-{
-    struct sched_param p = {0};
-
-    if (t->gives_way)
-        (void)sched_setscheduler(0, yes ? SCHED_BATCH : SCHED_OTHER, &p);
-}
-
 static void *run(void *arg)
 {
     kv_thread *t = arg;
     pthread_setname_np(pthread_self(), "kv");
-    t->gives_way = sched_getscheduler(0) == SCHED_OTHER;
+    gives_way = sched_getscheduler(0) == SCHED_OTHER;
     t->body(t->arg, t);
     return NULL;
 }
@@ -453,14 +490,14 @@ int kv_thread_wait(kv_thread *t, int64_t ms)
     pthread_mutex_lock(&t->mutex);
     while (!t->stop && !__atomic_exchange_n(&t->woken, 0, __ATOMIC_SEQ_CST) && e != ETIMEDOUT) {
         if (!slept)
-            give_way(t, 1);
+            give_way(1);
         slept = 1;
         e = pthread_cond_timedwait(&t->changed, &t->mutex, &until);
     }
     int on = !t->stop;
     pthread_mutex_unlock(&t->mutex);
     if (slept)
-        give_way(t, 0);
+        give_way(0);
     return on;
 }
 

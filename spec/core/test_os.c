@@ -21,6 +21,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -970,15 +971,82 @@ static int give_up(void *arg)
     return 0;
 }
 
-static int find_busy(void *arg)
+static int busy_for(int (*take)(kv_lock *, int64_t), kv_lock *l)
 {
-    if (kv_lock_take(arg, 0) != KV_EBUSY)
+    if (take(l, 0) != KV_EBUSY)
         return 1;
     int64_t before = kv_os_monotonic();
-    if (kv_lock_take(arg, 50) != KV_EBUSY)
+    if (take(l, 50) != KV_EBUSY)
         return 2;
     int64_t took = kv_os_monotonic() - before;
     return took < 50000000 || took > INT64_C(20000000000) ? 3 : 0;
+}
+
+static int find_busy(void *arg)
+{
+    int e = busy_for(kv_lock_take, arg);
+    return e ? e : busy_for(kv_lock_poll, arg);
+}
+
+/* Who polls is not waited for: its holder has nobody to wake. */
+static void polling_queues_nobody(kv_lock *l)
+{
+    CHECK(kv_lock_take(l, 0) == KV_OK);
+    pid_t pid = check_fork();
+    if (pid == 0)
+        _exit(kv_lock_poll(l, 20000) == KV_OK ? 0 : 1);
+    for (int i = 0; i < 50; i++) {
+        kv_os_sleep(1);
+#ifdef __GLIBC__
+        CHECK(!(__atomic_load_n((int *)(void *)l, __ATOMIC_RELAXED) & (int)0x80000000));
+#endif
+    }
+    kv_lock_release(l);
+    int status = -1;
+    waitpid(pid, &status, 0);
+    CHECK(status == 0);
+    CHECK(kv_lock_poll(l, 1000) == KV_LOCK_DIED); /* it took it along */
+    kv_lock_consistent(l);
+    kv_lock_release(l);
+}
+
+struct polling {
+    kv_lock *lock;
+    int tid, result, after; /* atomic; after: its policy with the lock */
+};
+
+static void poll_once(void *arg, kv_thread *t)
+{
+    struct polling *p = arg;
+    (void)t;
+    __atomic_store_n(&p->tid, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    p->result = kv_lock_poll(p->lock, 20000);
+    p->after = sched_getscheduler(0);
+    if (p->result == KV_OK)
+        kv_lock_release(p->lock);
+}
+
+/* Woken, the helper does not take the processor from the host; at work it is like any other. */
+static void polling_gives_way(kv_lock *l)
+{
+    struct polling p = {l, 0, -1, -1};
+    int i, given = 0, tid;
+    kv_thread *t;
+
+    if (sched_getscheduler(0) != SCHED_OTHER)
+        return;
+    CHECK(kv_lock_take(l, 0) == KV_OK);
+    if (!CHECK(kv_thread_start(poll_once, &p, &t) == KV_OK))
+        return;
+    for (i = 0; i < 20000 && !given; i++) {
+        tid = __atomic_load_n(&p.tid, __ATOMIC_SEQ_CST);
+        given = tid != 0 && sched_getscheduler(tid) == SCHED_BATCH;
+        if (!given)
+            kv_os_yield();
+    }
+    kv_lock_release(l);
+    kv_thread_stop(t);
+    CHECK(given && p.result == KV_OK && p.after == SCHED_OTHER);
 }
 
 /* Waits for the lock while its holder dies. */
@@ -1013,7 +1081,7 @@ static int count_up(void *arg)
 {
     struct counted *c = arg;
     for (int i = 0; i < 20000; i++) {
-        if (kv_lock_take(&c->lock, 20000) != KV_OK)
+        if ((i % 2 ? kv_lock_take : kv_lock_poll)(&c->lock, 20000) != KV_OK)
             return 1;
         c->n++;
         kv_lock_release(&c->lock);
@@ -1044,6 +1112,8 @@ static void locks(void)
     CHECK(kv_lock_take(l, INT64_MAX) == KV_OK);
     kv_lock_release(l);
     death_of_holder_wakes(l);
+    polling_queues_nobody(l);
+    polling_gives_way(l);
 
     pid_t pid = check_fork();
     if (pid == 0)

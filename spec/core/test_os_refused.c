@@ -855,6 +855,8 @@ static void locks_and_threads(void)
     CHECK(kv_lock_init(&l) == KV_OK);
     refuse("pthread_mutex_trylock", EAGAIN, 0, 1);
     CHECK(kv_lock_take(&l, 0) == KV_EIO && refused() == 1);
+    refuse("pthread_mutex_trylock", EAGAIN, 0, 1);
+    CHECK(kv_lock_poll(&l, 0) == KV_EIO && refused() == 1);
     CHECK(kv_lock_take(&l, 0) == KV_OK);
     kv_lock_release(&l);
 
