@@ -68,8 +68,10 @@ function bench.contest(what, entries)
   local results = {}
   for round = 1, bench.rounds do
     for i = 1, #entries do
-      -- Each round begins with another one.
-      local entry = entries[(i + round - 2) % #entries + 1]
+      -- Each round begins with another one and every other goes backwards, so that nobody always
+      -- comes behind the same one, whose pages the kernel may still be writing.
+      local turn = round % 2 == 1 and i - 1 or 1 - i
+      local entry = entries[(round - 1 + turn) % #entries + 1]
       collectgarbage()
       local list = results[entry[1]] or {}
       results[entry[1]] = list
