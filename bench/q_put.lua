@@ -85,11 +85,13 @@ return function(bench)
       for i = 1, 1000 do
         items[i] = { value = value }
       end
+      local filled = 0
       return bench.loop(count, "random", function(keys, batch)
-        for at = 0, batch - 1000, 1000 do
-          for i = 1, 1000 do
-            items[i].key = keys[at + i]
-          end
+        for i = 1, batch do
+          items[filled + i].key = keys[i]
+        end
+        filled = (filled + batch) % #items
+        if filled == 0 then
           assert(kept.ns:put_many(items))
         end
       end)
