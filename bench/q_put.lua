@@ -85,13 +85,13 @@ return function(bench)
       for i = 1, 1000 do
         items[i] = { value = value }
       end
-      local filled = 0
+      local have = 0
       return bench.loop(count, "random", function(keys, batch)
         for i = 1, batch do
-          items[filled + i].key = keys[i]
+          items[have + i].key = keys[i]
         end
-        filled = (filled + batch) % #items
-        if filled == 0 then
+        have = (have + batch) % #items
+        if have == 0 then
           assert(kept.ns:put_many(items))
         end
       end)
