@@ -90,8 +90,8 @@ end
 
 -- Runs step(keys, first, last) over count keys, chunk by chunk; returns ns a key. The keys are made
 -- outside the measured time, few at a time so that they do not weigh on the garbage collector: with
--- a thousand of them, of which most are dead, Lua's table of short strings grows and shrinks all the
--- time, which costs any call 40 ns, an empty one as well.
+-- a thousand at a time Lua's table of short strings grows and shrinks all the time, which costs any
+-- call 40 ns, an empty one as well.
 -- how = "random" (start is added) | "hot" (of 1,000) | "shuffled" | "sorted" (both count from
 -- start).
 function bench.loop(count, how, step, start)
@@ -131,11 +131,11 @@ end
 
 -- Puts count keys of the shuffled order, beginning at start; returns ns a key.
 function bench.fill(ns, count, opts, start)
-  local value = bench.value
+  local put, value = ns:bind().put, bench.value
   return bench.loop(count or bench.keys, "shuffled", function(keys, batch)
     for i = 1, batch do
-      if not ns:put(keys[i], value, opts) then
-        error(select(2, ns:put(keys[i], value, opts)))
+      if not put(keys[i], value, opts) then
+        error(select(2, put(keys[i], value, opts)))
       end
     end
   end, start)

@@ -47,10 +47,11 @@ return function(bench)
 
   bench.title(("put, overwrite, %d keys, uniform"):format(n))
   local function overwrite(ns, opts)
+    local put = ns:bind().put
     return function()
       return bench.loop(count, "random", function(keys, batch)
         for i = 1, batch do
-          ns:put(keys[i], value, opts)
+          put(keys[i], value, opts)
         end
       end)
     end

@@ -17,7 +17,8 @@
 #define CLEAN_GROUPS 32    /* that the helper cleans between two looks around: 0.1 ms */
 #define CLEAN_ROUNDS 64    /* and how often before it sees to syncs and retirement */
 #define IDLE         1000  /* ms without a write after which small segments are emptied */
-#define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter */
+#define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter: */
+#define GROWN        8     /* since it had so many segments */
 
 /* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
 static int take(kv_db *s, kv_lock *lock, int64_t timeout)
@@ -169,7 +170,7 @@ static uint32_t spares_wanted(kv_db *s)
 
     if (behind(s))
         return reserve(s); /* who needs one helps to catch up first: kv_make_room */
-    return (off > size / 2 ? 3 : reserve(s)) + (size > 2 * KV_SEG_MIN ? SPARES_AHEAD : 0);
+    return (off > size / 2 ? 3 : reserve(s)) + (head_id(s) >= GROWN ? SPARES_AHEAD : 0);
 }
 
 /* ---- room ----------------------------------------------------------------------------- */
