@@ -93,14 +93,17 @@ end
 -- a thousand at a time Lua's table of short strings grows and shrinks all the time, which costs any
 -- call 40 ns, an empty one as well.
 -- how = "random" (start is added) | "hot" (of 1,000) | "shuffled" | "sorted" (both count from
--- start).
-function bench.loop(count, how, step, start)
+-- start); made: makes of the keys what step takes.
+function bench.loop(count, how, step, start, made)
   local spent, done, keys = 0, 0, {}
   local n = bench.keys
   while done < count do
     local batch = math.min(bench.chunk, count - done)
     local ordered = how == "shuffled" or how == "sorted"
     clock.keys(keys, batch, n, how, (start or 0) + (ordered and done or 0))
+    if made then
+      made(keys, batch)
+    end
     local began = clock.now()
     step(keys, batch)
     spent = spent + (clock.now() - began)

@@ -16,14 +16,20 @@ return function(bench)
   sqlite:load(n)
 
   -- A prefix of five digits is shared by 100 keys.
+  local function prefixes(keys, batch)
+    for i = 1, batch do
+      keys[i] = keys[i]:sub(1, 10)
+    end
+  end
   local function pages(ns, size, opts)
+    local list = ns:bind().list
     bench.keys = size
     local spent = bench.loop(count, "random", function(keys, batch)
       for i = 1, batch do
-        opts.prefix = keys[i]:sub(1, 10)
-        ns:list(opts)
+        opts.prefix = keys[i]
+        list(opts)
       end
-    end)
+    end, 0, prefixes)
     bench.keys = n
     return spent
   end
