@@ -63,7 +63,8 @@ function bench.median(values)
 end
 
 -- contest { {name, function(round) -> ns}, ... } runs them in turns; returns name -> median, and
--- prints a row for each.
+-- prints a row for each. Second result: ratio(a, b), the median of what a took to what b took in
+-- the same round.
 function bench.contest(what, entries)
   local results = {}
   for round = 1, bench.rounds do
@@ -85,7 +86,13 @@ function bench.contest(what, entries)
     bench.row(what .. ", " .. entry[1], medians[entry[1]], "ns",
       ("%.0f .. %.0f"):format(math.min(unpack(list)), math.max(unpack(list))))
   end
-  return medians
+  return medians, function(a, b)
+    local ratios = {}
+    for round, ns in ipairs(results[a]) do
+      ratios[round] = ns / results[b][round]
+    end
+    return bench.median(ratios)
+  end
 end
 
 -- Runs step(keys, first, last) over count keys, chunk by chunk; returns ns a key. The keys are made

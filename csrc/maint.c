@@ -17,8 +17,8 @@
 #define CLEAN_GROUPS 32    /* that the helper cleans between two looks around: 0.1 ms */
 #define CLEAN_ROUNDS 64    /* and how often before it sees to syncs and retirement */
 #define IDLE         1000  /* ms without a write after which small segments are emptied */
-#define SPARES_AHEAD 2     /* beside the reserve, in a store large enough for it to matter: */
-#define GROWN        8     /* since it had so many segments */
+#define SPARES_AHEAD 2     /* beside the reserve, where segments go by quickly: in a store whose */
+#define GROWN        8     /* live records fill so many of them */
 
 /* KV_MOVED: another index has taken the place of this one, and the lock is not held. */
 static int take(kv_db *s, kv_lock *lock, int64_t timeout)
@@ -167,10 +167,12 @@ static int behind(kv_db *s)
 static uint32_t spares_wanted(kv_db *s)
 {
     uint32_t size = head_size(s), off = kv_pos_off(kv_load_relaxed(&s->log.w[KV_LOG_TAIL]));
+    uint32_t ahead =
+        kv_load_relaxed(kv_st(s, KV_ST_LIVE)) >= GROWN * (uint64_t)size ? SPARES_AHEAD : 0;
 
     if (behind(s))
         return reserve(s); /* who needs one helps to catch up first: kv_make_room */
-    return (off > size / 2 ? 3 : reserve(s)) + (head_id(s) >= GROWN ? SPARES_AHEAD : 0);
+    return (off > size / 2 ? 3 : reserve(s)) + ahead;
 }
 
 /* ---- room ----------------------------------------------------------------------------- */
