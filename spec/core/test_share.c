@@ -133,7 +133,7 @@ static void grows_and_dies(void *arg)
     int64_t ttl;
     char key[24];
 
-    for (ttl = 1000; kv_load(used) < KV_TIMERS_FIRST; ttl += ttl / 16) {
+    for (ttl = 100000; kv_load(used) < KV_TIMERS_FIRST; ttl += ttl / 16) { /* not due before */
         snprintf(key, sizeof key, "%lld", (long long)ttl);
         put_due(ns, key, ttl);
     }
