@@ -123,23 +123,25 @@ static void die_now(void)
     _exit(7);
 }
 
-/* Fills the first level of the wheel's chunks, has it grow, and dies at the n-th store of a write
- * that takes a chunk of what is new. */
+#define DAY 86400000 /* ms; slots of the wheel so far away are hours long */
+
+/* Fills the first level of the wheel's chunks, all of one slot, has it grow, and dies at the n-th
+ * store of a write that takes a chunk of what is new. */
 static void grows_and_dies(void *arg)
 {
     kv *h = open_store(arg);
     kv_ns *ns = space(h);
-    uint64_t *used = &h->s->region.head->used[KV_TIMERS];
-    int64_t ttl;
+    uint64_t *head = h->s->region.head->wheel, *used = &h->s->region.head->used[KV_TIMERS];
     char key[24];
+    int n;
 
-    for (ttl = 100000; kv_load(used) < KV_TIMERS_FIRST; ttl += ttl / 16) { /* not due before */
-        snprintf(key, sizeof key, "%lld", (long long)ttl);
-        put_due(ns, key, ttl);
+    for (n = 0; kv_load(used) < KV_TIMERS_FIRST || kv_load(&head[KV_WHEEL_COUNT]) % 7 != 0; n++) {
+        snprintf(key, sizeof key, "%d", n);
+        put_due(ns, key, DAY);
     }
     kv_test_die = die_now;
     kv_test_die_at = (int64_t)flag(0);
-    put_due(ns, "last", ttl + ttl / 4);
+    put_due(ns, "last", DAY);
     _exit(check_failures ? 1 : 0);
 }
 
