@@ -26,7 +26,8 @@ typedef struct audit {
     tally *ns; /* by namespace id */
     uint64_t max_ns;
     uint64_t visited, entries; /* for whoever watches */
-    unsigned char *timers; /* a bit for each (hash, deadline) mod its size that the wheel holds */
+    unsigned char *timers; /* a bit for each (hash, deadline as exact as the wheel has it) mod its
+                              size that the wheel holds */
 } audit;
 
 #define TIMER_BITS   (1u << 24)
@@ -35,7 +36,7 @@ typedef struct audit {
 
 static uint32_t timer_bit(uint32_t hash, int64_t deadline)
 {
-    return (hash ^ (uint32_t)(deadline >> 4) * 2654435761u) % TIMER_BITS;
+    return (hash ^ (uint32_t)(deadline / (KV_WHEEL_LATE + 1)) * 2654435761u) % TIMER_BITS;
 }
 
 static int note_timer(void *arg, uint32_t hash, int64_t deadline)

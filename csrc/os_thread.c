@@ -119,6 +119,22 @@ static int timed_lock(pthread_mutex_t *m, int64_t ms)
 #endif
 }
 
+/* Who is woken and killed before it has the lock wakes the next one (the kernel does that for it),
+ * but not where somebody else has taken the lock meanwhile, who does not know of those asleep. So
+ * nobody sleeps for long without a look. */
+#define SLEEP 100 /* ms */
+
+static int queue(pthread_mutex_t *m, int64_t ms)
+{
+    int e;
+
+    do {
+        e = timed_lock(m, ms < SLEEP ? ms : SLEEP);
+        ms -= SLEEP;
+    } while (e == ETIMEDOUT && ms > 0);
+    return e;
+}
+
 /* A hint for who waits: a look leaves the holder its cache line, a try takes it away. */
 static inline int looks_taken(const kv_lock *l)
 {
@@ -171,7 +187,7 @@ static KV_NOINLINE int lock_slowly(kv_lock *l, int e, int64_t timeout_ms)
     if (e == EBUSY && timeout_ms > 0)
         e = spin(l);
     if (e == EBUSY && timeout_ms > 0)
-        e = timed_lock(mutex_of(l), timeout_ms);
+        e = queue(mutex_of(l), timeout_ms);
     return outcome(e);
 }
 

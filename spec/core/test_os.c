@@ -1010,6 +1010,30 @@ static void polling_queues_nobody(kv_lock *l)
     kv_lock_release(l);
 }
 
+/* Where the note that somebody sleeps is lost, as it is when the one that was woken is killed while
+ * another takes the lock, nobody is woken. */
+static void lost_wake(kv_lock *l)
+{
+#ifdef __GLIBC__
+    int *word = (int *)(void *)l, i, status = -1;
+    CHECK(kv_lock_take(l, 0) == KV_OK);
+    pid_t pid = check_fork();
+    if (pid == 0)
+        _exit(kv_lock_take(l, 3000) == KV_OK ? 0 : 1);
+    for (i = 0; i < 20000 && !(__atomic_load_n(word, __ATOMIC_SEQ_CST) & (int)0x80000000); i++)
+        kv_os_sleep(1);
+    __atomic_fetch_and(word, 0x7fffffff, __ATOMIC_SEQ_CST);
+    kv_lock_release(l);
+    waitpid(pid, &status, 0);
+    CHECK(status == 0);
+    CHECK(kv_lock_take(l, 1000) == KV_LOCK_DIED);
+    kv_lock_consistent(l);
+    kv_lock_release(l);
+#else
+    (void)l;
+#endif
+}
+
 struct polling {
     kv_lock *lock;
     int tid, result, after; /* atomic; after: its policy with the lock */
@@ -1113,6 +1137,7 @@ static void locks(void)
     kv_lock_release(l);
     death_of_holder_wakes(l);
     polling_queues_nobody(l);
+    lost_wake(l);
     polling_gives_way(l);
 
     pid_t pid = check_fork();

@@ -232,6 +232,37 @@ static void random_run(const char *path, long steps, long every, int thread, lon
     free(m);
 }
 
+/* Timers beyond 2109, and the first step beyond it: the wheel keeps a second of them. */
+static void far_away(void)
+{
+    static const int64_t years[] = {2106, 2109, 2110, 2300, 5100};
+    kv_value v = {KV_STRING, 1, "v", 0, 0};
+    kv_write w = {0};
+    uint64_t done;
+    kv *h = NULL;
+    kv_ns *ns = NULL;
+    char key[8];
+    size_t i;
+
+    clock_is(T0);
+    CHECK(kv_open(":memory:", NULL, &h) == KV_OK);
+    ns = space_of(h, "far");
+    w.flags = KV_EXPIRATION;
+    for (i = 0; i < sizeof years / sizeof years[0]; i++) {
+        snprintf(key, sizeof key, "%d", (int)years[i]);
+        w.expires = (years[i] - 1970) * INT64_C(31556952000) + (int64_t)i * 77;
+        CHECK(kv_put(ns, key, 4, &v, &w, NULL, NULL) == KV_OK && kv_check(h) == KV_OK);
+    }
+    clock_is(INT64_C(140) * 31556952000);
+    CHECK(kv_put(ns, "now", 3, &v, &w, NULL, NULL) == KV_OK && kv_check(h) == KV_OK);
+    CHECK(kv_tick(h, UINT64_MAX, &done) == KV_OK && kv_check(h) == KV_OK);
+    CHECK(stats_of(h).keys == 4); /* of 2110, 2300, 5100, and the one of now */
+    CHECK(kv_exists(ns, "2109", 4) == KV_ENOTFOUND && kv_exists(ns, "2300", 4) == KV_OK);
+    kv_ns_close(ns);
+    kv_close(h);
+    clock_is(T0);
+}
+
 static void random_runs(void)
 {
     random_run(":memory:", model_steps(400), 1, 0, 1);
@@ -2578,6 +2609,7 @@ int main(void)
     clock_back_again(at("time again"));
     clock_back_at_opening();
     same_tag();
+    far_away();
     done("expiry");
     backing_up();
     reading_only();
