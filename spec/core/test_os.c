@@ -1135,6 +1135,8 @@ static void locks(void)
     kv_lock_release(l);
     CHECK(kv_lock_take(l, INT64_MAX) == KV_OK);
     kv_lock_release(l);
+    CHECK(kv_lock_poll(l, INT64_MAX) == KV_OK);
+    kv_lock_release(l);
     death_of_holder_wakes(l);
     polling_queues_nobody(l);
     lost_wake(l);
