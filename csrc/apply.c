@@ -231,6 +231,20 @@ static int swing(kv_db *s, kv_found *f, uint64_t pos)
     return kv_hash_insert(&s->region, f->hash, kv_pos_addr(pos));
 }
 
+/* Before r can be seen: whoever has seen a key's slot and then no details has seen a record without.
+ */
+static void note_details(kv_db *s, const kv_rec *r)
+{
+    kv_place at;
+    uint64_t *w;
+
+    if (r->expires == 0 && r->meta_len == 0)
+        return;
+    w = names_node(s, 2 * r->ns, &at);
+    if (w != NULL && w[KV_NAME_DETAILS] == 0 && !KV_IS_BUG(63))
+        kv_txn_set(&s->region, at, &w[KV_NAME_DETAILS], 1);
+}
+
 static int apply_put(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint64_t next)
 {
     unsigned char key[KV_ORDER_KEY];
@@ -244,6 +258,7 @@ static int apply_put(kv_db *s, kv_found *f, const kv_rec *r, uint64_t pos, uint6
         return e;
     if (KV_IS_BUG(31) && (e = swing(s, f, pos)) != KV_OK)
         return e;
+    note_details(s, r);
     count(s, r->ns, f->there ? &f->rec : NULL, r);
     done_to(s, r, next);
     return KV_IS_BUG(31) ? KV_OK : swing(s, f, pos);

@@ -74,6 +74,13 @@ static int damaged(kv_db *s, const char *what, const kv_rec *r)
                    (unsigned long long)r->rev);
 }
 
+static int has_details(kv_db *s, uint32_t ns)
+{
+    const uint64_t *w = kv_ns_state_word(s, ns);
+
+    return w != NULL && w[KV_NAME_DETAILS] != 0;
+}
+
 /* A name counts as bytes of the log only. */
 static void add(tally *t, const kv_rec *r)
 {
@@ -121,6 +128,8 @@ static int audit_entry(void *arg, uint64_t bucket, uint64_t slot)
     }
     if (r.kind == KV_REC_PUT && r.expires != 0 && !has_timer(a, a->s, (uint32_t)f.hash, &r))
         return damaged(a->s, "no timer is armed for a key that expires", &r);
+    if (r.kind == KV_REC_PUT && (r.expires != 0 || r.meta_len != 0) && !has_details(a->s, r.ns))
+        return damaged(a->s, "a namespace is said to have no expirations or metadata", &r);
     a->names += r.kind == KV_REC_NAME;
     add(&a->all, &r);
     if (r.ns <= a->max_ns)

@@ -37,6 +37,8 @@ struct kv_iter {
     const kv_db *s; /* whose slots and state are below */
     uint32_t id;
     uint32_t flags;
+    int names; /* no more is asked for than what a namespace without details has of each key */
+    int bare;  /* and it is such a namespace: nobody needs its records */
     int reverse;
     int done;
     int i;        /* next index in the leaf */
@@ -51,7 +53,7 @@ struct kv_iter {
     unsigned char low[KV_ORDER_KEY + 2], high[KV_ORDER_KEY + 2]; /* low <= key < high */
     unsigned char next[KV_ORDER_KEY + 2]; /* where the next leaf is looked for */
     size_t next_len;
-    const uint64_t *state;               /* of the namespace */
+    const uint64_t *state;               /* of the namespace; behind it, whether it has details */
     unsigned char key[KV_ORDER_KEY + 8]; /* handed out; begins as the leaf's keys do */
     kv_leaf leaf;
 };
@@ -156,6 +158,9 @@ int kv_iter_init(kv_iter *it, kv_ns *ns, const kv_range *r)
     it->s = ns->h->s;
     it->id = (uint32_t)id;
     it->flags = r->flags;
+    it->names = (r->flags & KV_KEYS_ONLY) != 0 ||
+                (r->flags & (KV_NO_VALUES | KV_NO_HISTORY)) == (KV_NO_VALUES | KV_NO_HISTORY);
+    it->bare = 0;
     it->reverse = (r->flags & KV_REVERSE) != 0;
     it->state = kv_ns_state_word(ns->h->s, it->id);
     it->done = id == 0 || it->state == NULL;
@@ -304,8 +309,13 @@ static inline const char *record_of(const kv_log *l, uint64_t slot)
     return kv_log_look(l, slot).base + ((slot & 0x3fffff) << 2);
 }
 
-static inline void fetch_record(const char *p, uint32_t last)
+static inline void fetch_record(const kv_iter *it, uint64_t slot, uint32_t last)
 {
+    const char *p;
+
+    if (it->bare)
+        return;
+    p = record_of(&it->ns->h->s->log, slot);
     kv_prefetch_far(p);
     kv_prefetch_far(p + (last < 64 ? last : 64));
     kv_prefetch_far(p + (last < 128 ? last : 128));
@@ -326,7 +336,7 @@ static void fetch_records(kv_iter *it, kv_group *g, kv_group *before)
         const uint64_t *slot = kv_hash_slot(a->slot, a->hash);
 
         if (kv_likely(slot != NULL)) {
-            fetch_record(record_of(&s->log, kv_load(slot)), last);
+            fetch_record(it, kv_load(slot), last);
         } else {
             slot = kv_hash_chained(&s->region, a->slot);
             kv_prefetch_far(slot);
@@ -338,7 +348,7 @@ static void fetch_records(kv_iter *it, kv_group *g, kv_group *before)
         a = &before->key[__builtin_ctz(m)];
         a->slot = kv_hash_slot(a->slot, a->hash);
         if (a->slot != NULL)
-            fetch_record(record_of(&s->log, kv_load(a->slot)), last);
+            fetch_record(it, kv_load(a->slot), last);
     }
 }
 
@@ -469,6 +479,7 @@ static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
     r->key = (const char *)it->key + 4;
     if (it->flags & KV_KEYS_ONLY) {
         memset(out, 0, sizeof *out);
+        out->value.type = KV_NULL;
         out->key = r->key;
         out->key_len = r->key_len;
         return KV_OK;
@@ -482,6 +493,13 @@ static int fill_next(kv_iter *it, kv_rec *r, kv_record *out)
         r->created = r->updated = 0;
     }
     return kv_record_fill(it->ns->h->s, r, &it->ns->blob, out);
+}
+
+/* Asked before its keys' slots are read, it says what need not be fetched; afterwards, that they
+ * are without. */
+static inline int has_no_details(const kv_iter *it)
+{
+    return kv_load(&it->state[KV_NAME_DETAILS]) == 0;
 }
 
 static void advance(kv_iter *it, int n)
@@ -502,8 +520,10 @@ static int resume(kv_iter *it)
         it->done = it->state == NULL;
         forget_groups(it);
     }
-    if (!it->done && kv_load(it->state) != KV_NAME_LIVE)
-        it->done = 1; /* dropped at once, though its entries go later */
+    if (!it->done) {
+        it->done = kv_load(it->state) != KV_NAME_LIVE; /* at once, though its entries go later */
+        it->bare = it->names && has_no_details(it);
+    }
     return settle(it);
 }
 
@@ -564,39 +584,64 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     return e;
 }
 
-/* Short keys stay where they were looked up ahead, others go into the room before them. */
-int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
+/* The key m behind the next one, with its namespace. A short one stays where it was looked up ahead;
+ * others go into the room at *to, which moves behind them. NULL: there is not enough. */
+static inline const char *key_ahead(kv_iter *it, int m, char **to, const char *end)
 {
-    char *to = room;
-    const char *key, *end = to + size;
+    const kv_ahead *a = &group(it, 0)->key[it->at + m];
+    char *key;
+
+    if (kv_likely(a->len <= SHORT))
+        return (const char *)a->key;
+    if (end - *to < (ptrdiff_t)sizeof it->key)
+        return NULL;
+    long_key(it, it->reverse ? it->i - m : it->i + m);
+    key = memcpy(*to, it->key, a->len);
+    *to += a->len;
+    return key;
+}
+
+/* How many of the next n are there, of which nothing but the keys is asked for and known to be
+ * needed. That a key has a slot is enough: in a namespace without details nothing expires. The
+ * leaf told that there was such a key, so a tag that only looks like its own (one in 16 million) is
+ * that of a key that went or came just now. */
+static inline int some_bare(kv_iter *it, kv_record *out, int n, char *to, const char *end)
+{
+    const kv_ahead *a = &group(it, 0)->key[it->at];
+    const char *key;
+    int m;
+
+    for (m = 0; m < n && kv_hash_peek(a[m].slot, a[m].hash) != 0; m++) {
+        key = key_ahead(it, m, &to, end);
+        if (kv_unlikely(key == NULL))
+            break;
+        out[m].value.type = KV_NULL;
+        out[m].key = key + 4;
+        out[m].key_len = a[m].len - 4;
+    }
+    KV_PAUSE("list: slots read");
+    if (KV_IS_BUG(64))
+        return m;
+    return has_no_details(it) && !kv_superseded(it->ns->h->s) ? m : 0;
+}
+
+/* How many of the next n are there, their records plain and whole. */
+static inline int some_plain(kv_iter *it, kv_record *out, int n, char *to, const char *end)
+{
+    const kv_log *l = &it->ns->h->s->log;
+    const kv_ahead *a = &group(it, 0)->key[it->at];
     found_plain found[GROUP];
-    uint32_t oldest = UINT32_MAX, len;
+    uint32_t oldest = UINT32_MAX;
     int64_t now = 0;
-    const kv_ahead *a;
-    const kv_log *l;
-    kv_group *g;
+    const char *key;
     int i, m;
 
-    if (kv_enter(it->ns->h) != KV_OK || resume(it) != KV_OK)
-        return 0; /* kv_iter_next says why */
-    l = &it->ns->h->s->log;
-    look_ahead(it, n);
-    g = group(it, 0);
-    n = n < g->n - it->at ? n : g->n - it->at;
-    memset(out, 0, (size_t)n * sizeof *out);
-    for (m = 0, a = &g->key[it->at]; m < n; m++, a++)
-        locate(l, a, &found[m]);
-    for (m = 0, a = &g->key[it->at]; m < n; m++, a++) {
-        key = (const char *)a->key;
-        len = a->len;
-        if (kv_unlikely(len > SHORT)) {
-            if (end - to < (ptrdiff_t)sizeof it->key)
-                break;
-            long_key(it, it->reverse ? it->i - m : it->i + m);
-            key = memcpy(to, it->key, len);
-            to += len;
-        }
-        if (kv_unlikely(!take_plain(it, key + 4, len - 4, &to, end, &out[m], &found[m], &now)))
+    for (m = 0; m < n; m++)
+        locate(l, &a[m], &found[m]);
+    for (m = 0; m < n; m++) {
+        key = key_ahead(it, m, &to, end);
+        if (kv_unlikely(key == NULL || !take_plain(it, key + 4, a[m].len - 4, &to, end, &out[m],
+                                                   &found[m], &now)))
             break;
     }
     for (i = 0; i < m && is_whole(&found[i]); i++)
@@ -604,23 +649,43 @@ int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
     if (kv_unlikely(i == 0 || !kv_still(it->ns->h->s, oldest)))
         return 0;
     it->span = found[i - 1].size < MOST_FETCHED ? found[i - 1].size : MOST_FETCHED;
-    advance(it, i);
     return i;
+}
+
+int kv_iter_some(kv_iter *it, kv_record *out, int n, void *room, size_t size)
+{
+    char *to = room;
+    kv_group *g;
+
+    if (kv_enter(it->ns->h) != KV_OK || resume(it) != KV_OK)
+        return 0; /* kv_iter_next says why */
+    look_ahead(it, n);
+    g = group(it, 0);
+    n = n < g->n - it->at ? n : g->n - it->at;
+    memset(out, 0, (size_t)n * sizeof *out);
+    n = it->bare ? some_bare(it, out, n, to, to + size) : some_plain(it, out, n, to, to + size);
+    advance(it, n);
+    return n;
 }
 
 int kv_count(kv_ns *ns, const kv_range *range, uint64_t *n)
 {
     static const kv_range everything;
     kv_range r = range ? *range : everything;
-    kv_record rec;
+    kv_record rec[KV_ITER_MOST];
+    char room[KV_ITER_MOST * (KV_ORDER_KEY + 8)];
     kv_iter it;
     uint64_t count = 0;
-    int e;
+    int e, some;
 
     r.flags |= KV_KEYS_ONLY;
     e = kv_iter_init(&it, ns, &r);
-    while (e == KV_OK && (e = kv_iter_next(&it, &rec)) == KV_OK)
-        count++;
+    while (e == KV_OK) {
+        some = kv_iter_some(&it, rec, INT_MAX, room, sizeof room);
+        if (some == 0 && (e = kv_iter_next(&it, rec)) == KV_OK)
+            some = 1;
+        count += (uint64_t)some;
+    }
     if (e != KV_ENOTFOUND)
         return e;
     *n = count;

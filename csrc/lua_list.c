@@ -84,10 +84,10 @@ static void *align(void *p)
     return (char *)p + (16 - (uintptr_t)p % 16) % 16;
 }
 
-/* Pushes room for an iterator. */
-static kv_iter *new_iter(lua_State *L)
+/* For kv_iter_some, of `left` that are wanted; -1: any number. */
+static int some_of(int64_t left)
 {
-    return align(lua_newuserdata(L, kv_iter_size() + 15));
+    return left >= 0 && left < INT_MAX ? (int)left : INT_MAX;
 }
 
 /* ---- list --------------------------------------------------------------- */
@@ -238,7 +238,7 @@ static int read_page(lua_State *L, const kv_lua_call *c, range *o, int keys, int
         int64_t wanted = o->limit - p.count; /* and whether there is one more */
 
         kv_lua_live(L, c);
-        some = kv_iter_some(it, r, wanted < INT_MAX ? (int)wanted + 1 : INT_MAX, room, sizeof room);
+        some = kv_iter_some(it, r, some_of(wanted + (wanted < INT_MAX)), room, sizeof room);
         if (some == 0)
             rc = add_next(L, c, it, &p, o, room, n);
         for (i = 0; i < some; i++) {
@@ -282,12 +282,22 @@ static int op_list(lua_State *L, const kv_lua_call *c)
     return 1;
 }
 
+/* The next keys, `left` of them at most, at least 1 or -1: any number. 0: none, *rc says why. They
+ * stay until the next call for *it. */
+static int next_keys(kv_iter *it, int64_t left, kv_record *r, char *room, int *rc)
+{
+    int n = kv_iter_some(it, r, some_of(left), room, KV_LUA_ROOM);
+
+    return n != 0 ? n : (*rc = kv_iter_next(it, r)) == KV_OK;
+}
+
 static int op_keys(lua_State *L, const kv_lua_call *c)
 {
-    char key[KV_MAX_KEY];
+    char room[KV_LUA_ROOM], memory[KV_ITER_SIZE + 15];
+    kv_iter *it = align(memory);
+    kv_record r[KV_ITER_MOST];
     range o;
-    kv_iter *it;
-    int n, rc, keys;
+    int n, rc, keys, i;
     int64_t count = 0;
 
     if ((n = read_range(L, c, range_names, -1, &o)) != 0)
@@ -295,17 +305,15 @@ static int op_keys(lua_State *L, const kv_lua_call *c)
     o.r.flags |= KV_KEYS_ONLY;
     lua_newtable(L);
     keys = lua_gettop(L);
-    it = new_iter(L);
     rc = kv_iter_init(it, kv_lua_live(L, c), &o.r);
-    while (rc == KV_OK && count != o.limit) {
-        kv_record r;
+    while (rc == KV_OK && o.limit != 0) {
         kv_lua_live(L, c);
-        rc = kv_iter_next(it, &r);
-        if (rc != KV_OK)
-            break;
-        memcpy(key, r.key, r.key_len);
-        lua_pushlstring(L, key, r.key_len);
-        lua_rawseti(L, keys, (int)++count);
+        n = next_keys(it, o.limit, r, room, &rc);
+        for (i = 0; i < n; i++) {
+            lua_pushlstring(L, r[i].key, r[i].key_len);
+            lua_rawseti(L, keys, (int)++count);
+        }
+        o.limit -= o.limit < 0 ? 0 : n;
     }
     if (rc != KV_OK && rc != KV_ENOTFOUND)
         return kv_lua_fail(L, c, rc);
@@ -315,6 +323,9 @@ static int op_keys(lua_State *L, const kv_lua_call *c)
 
 static int op_count(lua_State *L, const kv_lua_call *c)
 {
+    char room[KV_LUA_ROOM], memory[KV_ITER_SIZE + 15];
+    kv_iter *it = align(memory);
+    kv_record r[KV_ITER_MOST];
     range o;
     uint64_t count = 0;
     int n, rc;
@@ -325,11 +336,11 @@ static int op_count(lua_State *L, const kv_lua_call *c)
     if (o.limit < 0) {
         rc = kv_count(kv_lua_live(L, c), &o.r, &count);
     } else {
-        kv_iter *it = new_iter(L);
-        kv_record r;
         rc = kv_iter_init(it, kv_lua_live(L, c), &o.r);
-        while (rc == KV_OK && count < (uint64_t)o.limit && (rc = kv_iter_next(it, &r)) == KV_OK)
-            count++;
+        for (; rc == KV_OK && o.limit != 0; o.limit -= n) {
+            n = next_keys(it, o.limit, r, room, &rc);
+            count += (uint64_t)n;
+        }
     }
     if (rc != KV_OK && rc != KV_ENOTFOUND)
         return kv_lua_fail(L, c, rc);
@@ -355,34 +366,51 @@ static int next_record(lua_State *L, const kv_lua_call *c, kv_iter *it, kv_recor
     return rc;
 }
 
+/* Reads the next record into r[0], its bytes kept, or several whose bytes stay in room; their number
+ * or, 0, why there is none in *rc. The key of one is left in `key`. */
+static int next_records(lua_State *L, const kv_lua_call *c, kv_iter *it, int64_t left, kv_record *r,
+                        char *key, char *room, int *rc)
+{
+    int n;
+
+    kv_lua_live(L, c);
+    n = kv_iter_some(it, r, some_of(left), room, KV_LUA_ROOM);
+    if (n != 0)
+        return n;
+    *rc = next_record(L, c, it, r, key, room);
+    r->key = key;
+    return *rc == KV_OK;
+}
+
 static int op_get_all(lua_State *L, const kv_lua_call *c)
 {
-    char room[KV_LUA_ROOM], key[KV_MAX_KEY];
+    char room[KV_LUA_ROOM], memory[KV_ITER_SIZE + 15], key[KV_MAX_KEY];
+    kv_iter *it = align(memory);
+    kv_record r[KV_ITER_MOST];
     range o;
-    kv_iter *it;
-    int n, rc, all, top;
+    int n, rc, all, top, i;
 
     if ((n = read_range(L, c, range_names, -1, &o)) != 0)
         return n;
+    o.r.flags |= KV_NO_HISTORY;
     lua_newtable(L);
-    all = lua_gettop(L);
-    it = new_iter(L);
-    top = lua_gettop(L);
+    all = top = lua_gettop(L);
     rc = kv_iter_init(it, kv_lua_live(L, c), &o.r);
-    while (rc == KV_OK && o.limit-- != 0) {
-        kv_record r;
-        rc = next_record(L, c, it, &r, key, room);
-        if (rc != KV_OK)
-            break;
-        lua_pushlstring(L, key, r.key_len);
-        if ((n = kv_lua_push(L, &r.value, KV_LUA_PLAIN)) != 1)
-            return n;
-        lua_rawset(L, all);
+    while (rc == KV_OK && o.limit != 0) {
+        n = next_records(L, c, it, o.limit, r, key, room, &rc);
+        for (i = 0; i < n; i++) {
+            int pushed;
+
+            lua_pushlstring(L, r[i].key, r[i].key_len);
+            if ((pushed = kv_lua_push(L, &r[i].value, KV_LUA_PLAIN)) != 1)
+                return pushed;
+            lua_rawset(L, all);
+        }
         lua_settop(L, top);
+        o.limit -= o.limit < 0 ? 0 : n;
     }
     if (rc != KV_OK && rc != KV_ENOTFOUND)
         return kv_lua_fail(L, c, rc);
-    lua_settop(L, all);
     return 1;
 }
 

@@ -56,7 +56,9 @@ enum { KV_BLOBS_ADDED, KV_BLOBS_REMOVED, KV_BLOBS_QUEUE = 8 }; /* then pairs of 
 /* A namespace has two nodes in KV_NAMES, so that the line every lookup loads is not the one that
  * writes change. */
 enum { KV_NAME_UNUSED = 0, KV_NAME_LIVE = 1, KV_NAME_DROPPED = 2 };
-enum { KV_NAME_STATE = 0 };                                    /* node 2 * id */
+/* Node 2 * id: its state; 1: a key of it has or had an expiration or metadata, so that names cannot
+ * be listed without looking at records. */
+enum { KV_NAME_STATE = 0, KV_NAME_DETAILS = 1 };
 enum { KV_NAME_KEYS = 0, KV_NAME_BYTES = 1, KV_NAME_LOG = 2 }; /* node 2 * id + 1 */
 #define KV_MAX_NAMES 0x3fffffffu
 
@@ -276,7 +278,7 @@ void kv_index_near(kv_db *s, kv_found *f, kv_probe *k, uint64_t guess);
 /* The cleaner moved n records, c[i] to pos[i]: swings their slots in one transaction. */
 void kv_index_move(kv_db *s, kv_hash_scan *c, const uint64_t *pos, int n, uint64_t next);
 uint32_t kv_ns_state(kv_db *s, uint32_t ns);
-const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns);    /* NULL: damage */
+const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns); /* at KV_NAME_STATE; NULL: damage */
 uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: damage */
 void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
 

@@ -113,6 +113,39 @@ describe("listing", function()
           { name = "c", metadata = { m = { 1 } } } }, ns:list().keys)
       end)
 
+      it("sees the first expiration or metadata of a namespace, whoever gave it", function()
+        local details = { ttl = 5000, metadata = { m = 1 } }
+        local ways = {
+          function() ns:put("key50", 1, { ttl = 5000 }) end,
+          function() ns:put("key50", 1, { metadata = { m = 1 } }) end,
+          function() ns:expire("key50", 5000) end,
+          function() ns:swap("key50", 1, details) end,
+          function() ns:incr("new", 1, { ttl = 5000 }) end,
+          function() ns:put_many({ key50 = 1 }, details) end,
+          function() ns:put_many { { key = "key50", value = 1, metadata = { m = 1 } } } end,
+          function() ns:json_set("new", "a", 1, { ttl = 5000 }) end,
+        }
+        for i, way in ipairs(ways) do
+          local other = store:namespace("ways" .. i)
+          for k = 1, 100 do other:put("key" .. k, k) end
+          assert.equal(100, #other:list().keys)
+          ns = other
+          way()
+          if i % 2 == 0 then
+            store = new.again(store)
+            ns = store:namespace("ways" .. i)
+          end
+          local detailed = 0
+          for _, key in ipairs(ns:list().keys) do
+            if key.expiration or key.metadata then
+              detailed = detailed + 1
+              assert.truthy(key.name == "key50" or key.name == "new", i)
+            end
+          end
+          assert.equal(1, detailed)
+        end
+      end)
+
       it("gives values when asked", function()
         local values = { a = "text", b = 12, c = { x = { 1, 2 } }, d = false, e = "" }
         for k, v in pairs(values) do ns:put(k, v) end

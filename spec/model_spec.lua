@@ -23,6 +23,8 @@ local function pick(list) return list[random(#list)] end
 
 helper.with_hooks("a model", function(kv, core)
   local base, model, handles, store, keyspace, history
+  -- Namespaces that have had no expiration and no metadata so far, and whether it is one's turn.
+  local bare, plain
 
   -- The model ------------------------------------------------------------------------------------
 
@@ -93,6 +95,7 @@ helper.with_hooks("a model", function(kv, core)
 
   local function random_opts()
     local opts = {}
+    if plain then return opts end
     if chance(30) then opts.ttl = random(20) * 1000 - 500 end
     if chance(20) then opts.metadata = { n = random(1000) } end
     return opts
@@ -233,7 +236,7 @@ helper.with_hooks("a model", function(kv, core)
   function ops.incr(space, ns, key)
     local old = here(space, key)
     local by = pick { 1, 1, -3, 10, 0.5 }
-    local opts = { ttl = chance(30) and random(10) * 1000 - 500 or nil, init = random(10) }
+    local opts = { ttl = not plain and chance(30) and random(10) * 1000 - 500 or nil, init = random(10) }
     if chance(10) then opts.init = false end
     local n, _, code = ns:incr(key, by, opts)
     if not old and opts.init == false then return equal("incr", "not_found", code) end
@@ -260,7 +263,7 @@ helper.with_hooks("a model", function(kv, core)
 
   function ops.expire(space, ns, key)
     local old = here(space, key)
-    local seconds = chance(5) and -random(5) or random(20) * 1000 - 500
+    local seconds = (plain or chance(5)) and -random(5) or random(20) * 1000 - 500
     equal("expire", old ~= nil, ns:expire(key, seconds))
     if old and seconds <= 0 then
       model[space][key] = nil
@@ -390,7 +393,7 @@ helper.with_hooks("a model", function(kv, core)
     if not chance(10) then return end
     local n = store:drop(space)
     if n < #sorted(space) then fail("drop", #sorted(space), n) end -- what is over may be counted
-    model[space] = nil
+    model[space], bare[space] = nil, chance(70)
   end
 
   function ops.clock()
@@ -419,6 +422,7 @@ helper.with_hooks("a model", function(kv, core)
   helper.each_store(function(new)
     it(("agrees with the store for %d operations (SEED=%d)"):format(operations, seed), function()
       state, base, model, handles, history = seed % 2147483646 + 1, 0, {}, {}, {}
+      bare = { two = true }
       core.test_clock(0)
       local opts = { thread = seed % 2 == 0 }
       store = new(opts)
@@ -431,6 +435,8 @@ helper.with_hooks("a model", function(kv, core)
           -- Few keys for a while, so that they meet; then many, so that the order tree grows.
           if i % 4000 == 1 then keyspace = pick { 5, 30, 300 } end
           local space, name, key = chance(80) and "one" or "two", pick(deck), random_key()
+          if random(500) == 1 then bare[space] = nil end
+          plain = bare[space]
           history[i % 12] = ("%d %s %s %q"):format(i, space, name, key)
           ops[name](space, handles[space], key)
           if i % 5000 == 0 then

@@ -66,6 +66,8 @@ list() {
 60 test_linear    a write tells another record than the one it replaced
 61 test_linear    a condition on the revision is not looked at
 62 test_store     what was judged without the lock is believed although something was undone
+63 test_read      a namespace's first expiration or metadata is not noted
+64 test_read      slots that were read count although a record with an expiration came meanwhile
 END
 }
 

@@ -102,6 +102,7 @@ typedef struct handle {
     kv *h;
     kv_ns *n; /* versions, and what is there throughout */
     kv_ns *c; /* what comes and goes */
+    kv_ns *p; /* the same, and what is there throughout, without expirations and metadata */
     int me;   /* the writer it is */
 } handle;
 
@@ -132,6 +133,7 @@ static void attach(handle *a, int me, int timeout)
     }
     a->n = space_of(a->h, "n");
     a->c = space_of(a->h, "c");
+    a->p = space_of(a->h, "p");
     a->me = me;
 }
 
@@ -139,6 +141,7 @@ static void detach(handle *a)
 {
     kv_ns_close(a->n);
     kv_ns_close(a->c);
+    kv_ns_close(a->p);
     kv_close(a->h);
 }
 
@@ -376,6 +379,35 @@ static int list_all(handle *a, int reverse, int page)
     return list_some(a, reverse, page, 0);
 }
 
+/* Names alone, of a namespace where no record needs to be read for them. */
+static int list_names(handle *a, int reverse)
+{
+    kv_iter *it = malloc(kv_iter_size());
+    int rc, fixed = 0;
+    kv_range range = {0};
+    kv_record r;
+    several some;
+    char name[24];
+
+    range.flags = KV_NO_VALUES | KV_NO_HISTORY | (reverse ? KV_REVERSE : 0);
+    several_begin(&some, 1);
+    rc = kv_iter_init(it, a->p, &range);
+    while (rc == KV_OK && (rc = several_next(&some, it, &r)) == KV_OK) {
+        if (r.key[0] != 't') {
+            CHECK(r.key_len == 14);
+            continue;
+        }
+        fixed_key(reverse ? FIXED - 1 - fixed : fixed, name);
+        if (!CHECK(r.key_len == 4 && memcmp(r.key, name, 4) == 0))
+            fprintf(stderr, "  listed %.4s for %s\n", r.key, name);
+        fixed++;
+    }
+    free(it);
+    if (rc != KV_EBUSY && !CHECK(rc == KV_ENOTFOUND && fixed == FIXED))
+        fprintf(stderr, "  names: %s: %d of %d\n", kv_errname(rc), fixed, FIXED);
+    return rc == KV_EBUSY ? rc : KV_OK;
+}
+
 /* ---- writing ---------------------------------------------------------------------------- */
 
 static int put_as(handle *a, int key, const char *name, uint32_t len, const kv_value *v, int how)
@@ -524,6 +556,13 @@ static const char *new_name(void)
     return name;
 }
 
+static int put_name(handle *a, const char *name)
+{
+    kv_value v = bytes_of(name, 3);
+
+    return kv_put(a->p, name, strlen(name), &v, NULL, NULL, NULL);
+}
+
 /* Keys, and some of them go again: buckets split and overflow, leaves too; chains get shorter. */
 static int grow(handle *a, int keys, int leave)
 {
@@ -533,10 +572,10 @@ static int grow(handle *a, int keys, int leave)
     for (i = 0; i < keys && rc == KV_OK; i += 64) {
         for (j = 0; j < 64 && rc == KV_OK; j++) {
             snprintf(names[j], sizeof names[j], "%s", new_name());
-            rc = put_c(a, names[j], 20, 0);
+            rc = j % 8 ? put_c(a, names[j], 20, 0) : put_name(a, names[j]);
         }
         for (j = leave; j < 64 && rc == KV_OK; j++)
-            rc = kv_delete(a->c, names[j], strlen(names[j]), NULL, NULL, NULL);
+            rc = kv_delete(j % 8 ? a->c : a->p, names[j], strlen(names[j]), NULL, NULL, NULL);
     }
     return rc;
 }
@@ -713,7 +752,7 @@ static int do_read(handle *a, int i)
 
 static int do_list(handle *a, int i)
 {
-    return list_some(a, i % 2, 0, i / 2 % 2);
+    return i % 3 == 2 ? list_names(a, i % 2) : list_some(a, i % 2, 0, i / 2 % 2);
 }
 
 static int do_last_name(handle *a, int i)
@@ -915,6 +954,7 @@ static const point points[] = {
     {"order: node copied", do_list, 0, NULL},
     {"list: leaf read", do_list, 0, NULL},
     {"list: record to be taken", do_list, 0, NULL},
+    {"list: slots read", do_list, 0, NULL},
     {"open: meta read", do_open, 0, NULL},
     {"attach: turn taken", do_open, TURN, NULL},
     {"attach: head mapped", do_open, TURN, NULL},
@@ -1011,6 +1051,10 @@ static int op_list_back(handle *a)
 static int op_list_several(handle *a)
 {
     return list_some(a, 0, 0, 1);
+}
+static int op_list_names(handle *a)
+{
+    return list_names(a, 0);
 }
 static int op_pages(handle *a)
 {
@@ -1220,6 +1264,7 @@ static void opens_readonly(void *arg)
     }
     b.n = space_of(b.h, "n");
     b.c = space_of(b.h, "c");
+    b.p = space_of(b.h, "p");
     b.me = WRITERS;
     CHECK(read_all(&b, look_get) == KV_OK && list_all(&b, 0, 0) == KV_OK);
     detach(&b);
@@ -1270,6 +1315,7 @@ static const operation operations[] = {
     {"list", op_list, 0, 0},
     {"list_back", op_list_back, 0, 0},
     {"list_several", op_list_several, 0, 0},
+    {"list_names", op_list_names, 0, 0},
     {"pages", op_pages, 0, 0},
     {"count", op_count, 0, 0},
     {"stats", op_stats, 0, 0},
@@ -1458,7 +1504,8 @@ static void make_store(handle *a)
     attach(a, 0, 1);
     for (i = 0; i < FIXED; i++) {
         v = bytes_of(name, fixed_key(i, name));
-        CHECK(kv_put(a->n, name, v.len, &v, NULL, NULL, NULL) == KV_OK);
+        CHECK(kv_put(a->n, name, v.len, &v, NULL, NULL, NULL) == KV_OK &&
+              put_name(a, name) == KV_OK);
     }
     for (i = 0; i < 6; i++)
         CHECK(write_every(a, 0) == KV_OK && write_pair(a) == KV_OK);
@@ -1468,7 +1515,7 @@ static void verify(handle *a)
 {
     tell_time();
     CHECK(read_all(a, look_get) == KV_OK && list_all(a, 0, 0) == KV_OK &&
-          list_all(a, 1, 0) == KV_OK && do_check(a, 0) == KV_OK);
+          list_all(a, 1, 0) == KV_OK && list_names(a, 1) == KV_OK && do_check(a, 0) == KV_OK);
 }
 
 /* Lets the first subject get there, with another process's help if need be. */

@@ -184,6 +184,147 @@ static void compare_listing(uint32_t flags, int many)
     free(it);
 }
 
+static int open_at(const char *path)
+{
+    kv_options o;
+
+    kv_options_init(&o);
+    o.thread = 0;
+    o.sync = KV_SYNC_NONE;
+    if (CHECK(kv_open(path, &o, &h) == KV_OK &&
+              kv_namespace(h, "first", 5, NULL, 0, 1, &ns) == KV_OK &&
+              kv_namespace(h, "other", 5, NULL, 0, 1, &other) == KV_OK))
+        return 1;
+    fprintf(stderr, "%s\n", kv_message());
+    return 0;
+}
+
+static void close_all(void)
+{
+    kv_ns_close(ns);
+    kv_ns_close(other);
+    kv_close(h);
+}
+
+/* ---- names of a namespace without expirations and metadata, whose records nobody reads ---- */
+
+static int at_pause; /* what happens when the slots of some names have been read */
+static kv_ns *bare;
+
+enum { NOTHING, EXPIRES, HAS_METADATA, IS_OVERWRITTEN, GOES };
+
+static void put_bare(unsigned n, uint64_t flags)
+{
+    char key[KV_MAX_KEY];
+    kv_value v = {0};
+    kv_write w = {0};
+
+    v.type = KV_NULL;
+    w.flags = (uint32_t)flags;
+    w.ttl = 1000;
+    w.meta = "{}";
+    w.meta_len = 2;
+    CHECK(kv_put(bare, key, key_of(n, key), &v, &w, NULL, NULL) == KV_OK);
+}
+
+static void slots_read(const char *point)
+{
+    char key[KV_MAX_KEY];
+    int what = at_pause;
+
+    if (what == NOTHING || strcmp(point, "list: slots read") != 0)
+        return;
+    at_pause = NOTHING;
+    if (what == GOES)
+        CHECK(kv_delete(bare, key, key_of(0, key), NULL, NULL, NULL) == KV_OK);
+    else
+        put_bare(0, what == EXPIRES ? KV_TTL : what == HAS_METADATA ? KV_META : 0);
+}
+
+/* Lists the names; what happens meanwhile happens to key 0, which is the first. How many have an
+ * expiration or metadata; *n: how many there are. */
+static int list_bare(uint32_t flags, int many, int happens, int *n)
+{
+    kv_iter *it = malloc(kv_iter_size());
+    char last[KV_MAX_KEY];
+    kv_range range = {0};
+    uint32_t last_len = 0;
+    int e, details = 0;
+    several some;
+    kv_record r;
+
+    *n = 0;
+    range.flags = flags;
+    several_begin(&some, many);
+    at_pause = happens;
+    CHECK(kv_iter_init(it, bare, &range) == KV_OK);
+    while ((e = several_next(&some, it, &r)) == KV_OK) {
+        int c = memcmp(last, r.key, last_len < r.key_len ? last_len : r.key_len);
+
+        c = c ? c : (last_len > r.key_len) - (last_len < r.key_len);
+        CHECK(last_len == 0 || (flags & KV_REVERSE ? c > 0 : c < 0));
+        memcpy(last, r.key, last_len = r.key_len);
+        CHECK(r.value.type == KV_NULL && r.rev == 0 && r.created == 0);
+        details += r.expires != 0 || r.meta_len != 0;
+        ++*n;
+    }
+    CHECK(e == KV_ENOTFOUND);
+    free(it);
+    return details;
+}
+
+static void test_bare(const char *path)
+{
+    const uint32_t names = KV_NO_VALUES | KV_NO_HISTORY;
+    unsigned k;
+    int happens, many, n, read;
+    uint64_t count, keys;
+
+    kv_test_pause = slots_read;
+    for (happens = NOTHING; happens <= GOES; happens++) {
+        if (!CHECK(kv_namespace(h, "bare", 4, NULL, 0, 1, &bare) == KV_OK))
+            return;
+        for (k = 0; k < KEYS; k++)
+            put_bare(k, 0);
+        for (many = 0; many < 2; many++) {
+            CHECK(list_bare(names, many, NOTHING, &n) == 0 && n == KEYS);
+            CHECK(list_bare(KV_KEYS_ONLY, many, NOTHING, &n) == 0 && n == KEYS);
+            CHECK(list_bare(names | KV_REVERSE, many, NOTHING, &n) == 0 && n == KEYS);
+        }
+        /* It happens between reading slots and what is made of them. */
+        read = list_bare(names, 1, happens, &n);
+        CHECK(at_pause == NOTHING || happens == NOTHING);
+        CHECK(n >= KEYS - 1 && read == (happens == EXPIRES || happens == HAS_METADATA));
+        read = list_bare(names, 1, NOTHING, &n);
+        CHECK(n == KEYS - (happens == GOES) &&
+              read == (happens == EXPIRES || happens == HAS_METADATA));
+        now += 1500;
+        kv_test_clock_set(now);
+        for (many = 0; many < 2; many++) {
+            read = list_bare(names, many, NOTHING, &n);
+            CHECK(read == (happens == HAS_METADATA));
+            CHECK(n == KEYS - (happens == GOES || happens == EXPIRES));
+        }
+        CHECK(kv_count(bare, NULL, &count) == KV_OK && (int)count == n);
+        CHECK(kv_check(h) == KV_OK);
+        if (strcmp(path, ":memory:") != 0) {
+            /* An index made of the log knows it as well. */
+            uint64_t left = (uint64_t)n;
+
+            kv_store(kv_st(h->s, KV_ST_CORRUPT), 1);
+            kv_ns_close(bare);
+            close_all();
+            if (!open_at(path) || !CHECK(kv_namespace(h, "bare", 4, NULL, 0, 0, &bare) == KV_OK))
+                return;
+            CHECK(list_bare(names, 1, NOTHING, &n) == read && (uint64_t)n == left);
+            CHECK(kv_check(h) == KV_OK);
+        }
+        kv_ns_close(bare);
+        CHECK(kv_drop(h, "bare", 4, &keys) == KV_OK && (keys == count || happens == EXPIRES));
+    }
+    kv_test_pause = NULL;
+}
+
 /* What was peeked at is good until its segment goes, and not after. */
 static void test_held(void)
 {
@@ -263,20 +404,12 @@ static void test_expected(void)
 
 static void test_in(const char *path)
 {
-    kv_options o;
     int i, k, many, rounds = getenv("KV_SHORT") ? 3 : 12;
 
     now = 1900000000000;
     kv_test_clock_set(now);
-    kv_options_init(&o);
-    o.thread = 0;
-    o.sync = KV_SYNC_NONE;
-    if (!CHECK(kv_open(path, &o, &h) == KV_OK &&
-               kv_namespace(h, "first", 5, NULL, 0, 1, &ns) == KV_OK &&
-               kv_namespace(h, "other", 5, NULL, 0, 1, &other) == KV_OK)) {
-        fprintf(stderr, "%s\n", kv_message());
+    if (!open_at(path))
         return;
-    }
     compare_all();
     for (i = 0; i < rounds; i++) {
         for (k = 0; k < KEYS / 2; k++) {
@@ -303,11 +436,10 @@ static void test_in(const char *path)
     }
     test_held();
     test_expected();
+    test_bare(path);
     compare_all();
     CHECK(kv_check(h) == KV_OK);
-    kv_ns_close(ns);
-    kv_ns_close(other);
-    kv_close(h);
+    close_all();
 }
 
 int main(void)
