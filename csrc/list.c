@@ -584,8 +584,8 @@ int kv_iter_next(kv_iter *it, kv_record *out)
     return e;
 }
 
-/* The key m behind the next one, with its namespace. A short one stays where it was looked up ahead;
- * others go into the room at *to, which moves behind them. NULL: there is not enough. */
+/* The key m behind the next one, with its namespace. A short one stays where it was looked up
+ * ahead; others go into the room at *to, which moves behind them. NULL: there is not enough. */
 static inline const char *key_ahead(kv_iter *it, int m, char **to, const char *end)
 {
     const kv_ahead *a = &group(it, 0)->key[it->at + m];
@@ -640,8 +640,8 @@ static inline int some_plain(kv_iter *it, kv_record *out, int n, char *to, const
         locate(l, &a[m], &found[m]);
     for (m = 0; m < n; m++) {
         key = key_ahead(it, m, &to, end);
-        if (kv_unlikely(key == NULL || !take_plain(it, key + 4, a[m].len - 4, &to, end, &out[m],
-                                                   &found[m], &now)))
+        if (kv_unlikely(key == NULL ||
+                        !take_plain(it, key + 4, a[m].len - 4, &to, end, &out[m], &found[m], &now)))
             break;
     }
     for (i = 0; i < m && is_whole(&found[i]); i++)

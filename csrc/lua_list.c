@@ -366,8 +366,8 @@ static int next_record(lua_State *L, const kv_lua_call *c, kv_iter *it, kv_recor
     return rc;
 }
 
-/* Reads the next record into r[0], its bytes kept, or several whose bytes stay in room; their number
- * or, 0, why there is none in *rc. The key of one is left in `key`. */
+/* Reads the next record into r[0], its bytes kept, or several whose bytes stay in room; their
+ * number or, 0, why there is none in *rc. The key of one is left in `key`. */
 static int next_records(lua_State *L, const kv_lua_call *c, kv_iter *it, int64_t left, kv_record *r,
                         char *key, char *room, int *rc)
 {

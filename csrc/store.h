@@ -278,7 +278,7 @@ void kv_index_near(kv_db *s, kv_found *f, kv_probe *k, uint64_t guess);
 /* The cleaner moved n records, c[i] to pos[i]: swings their slots in one transaction. */
 void kv_index_move(kv_db *s, kv_hash_scan *c, const uint64_t *pos, int n, uint64_t next);
 uint32_t kv_ns_state(kv_db *s, uint32_t ns);
-const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns); /* at KV_NAME_STATE; NULL: damage */
+const uint64_t *kv_ns_state_word(kv_db *s, uint32_t ns);    /* at KV_NAME_STATE; NULL: damage */
 uint64_t *kv_ns_words(kv_db *s, uint32_t ns, kv_place *at); /* counters; NULL: damage */
 void kv_index_init(kv_db *s, uint64_t seed0, uint64_t seed1, int64_t now);
 

@@ -236,7 +236,8 @@ helper.with_hooks("a model", function(kv, core)
   function ops.incr(space, ns, key)
     local old = here(space, key)
     local by = pick { 1, 1, -3, 10, 0.5 }
-    local opts = { ttl = not plain and chance(30) and random(10) * 1000 - 500 or nil, init = random(10) }
+    local opts = { init = random(10) }
+    if not plain and chance(30) then opts.ttl = random(10) * 1000 - 500 end
     if chance(10) then opts.init = false end
     local n, _, code = ns:incr(key, by, opts)
     if not old and opts.init == false then return equal("incr", "not_found", code) end
