@@ -231,9 +231,7 @@ static int swing(kv_db *s, kv_found *f, uint64_t pos)
     return kv_hash_insert(&s->region, f->hash, kv_pos_addr(pos));
 }
 
-/* Before r can be seen: whoever has seen a key's slot and then no details has seen a record
- * without.
- */
+/* Before r can be seen: who sees a key's slot and then no details has seen a record without. */
 static void note_details(kv_db *s, const kv_rec *r)
 {
     kv_place at;

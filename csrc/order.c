@@ -65,10 +65,10 @@ static int descend(op *o, const kv_probe *k, int *pos, int *equal)
 {
     uint64_t word = o->r->head->order[KV_ORDER_ROOT];
     int level = -1;
+    step *s;
 
     for (;;) {
-        step *s = &o->path[o->depth];
-
+        s = &o->path[o->depth];
         s->id = (uint32_t)word - 1;
         s->node = kv_region_node(o->r, KV_NODES, s->id, KV_NODES_FIRST, KV_NODES_SIZE);
         if (!s->node)
@@ -82,14 +82,17 @@ static int descend(op *o, const kv_probe *k, int *pos, int *equal)
             return damaged("a node of the wrong level");
         level = s->v.level; /* below KV_ORDER_DEPTH and falling: the path holds it */
         o->depth++;
-        if (!kv_node_search(&s->v, k, level > 0, &s->index, equal))
+        if (level == 0)
+            break;
+        s->index = kv_node_way(&s->v, k, 0);
+        if (s->index < 0)
             return damaged("an entry out of bounds");
-        if (level == 0) {
-            *pos = s->index;
-            return KV_OK;
-        }
         word = s->v.child[s->index];
     }
+    if (!kv_node_search(&s->v, k, &s->index, equal))
+        return damaged("an entry out of bounds");
+    *pos = s->index;
+    return KV_OK;
 }
 
 /* ---- taking and freeing nodes ---- */
@@ -527,7 +530,7 @@ static int merge_log(op *o, const kv_probe *k, int *pos, int *equal)
     if (s->v.logged == 0)
         return KV_OK;
     if (!kv_leaf_merge(&s->v, o->leaf) || !kv_node_view(o->leaf, &s->v) ||
-        !kv_node_search(&s->v, k, 0, pos, equal))
+        !kv_node_search(&s->v, k, pos, equal))
         return damaged("a leaf's log");
     return KV_OK;
 }
@@ -649,7 +652,7 @@ static int is_there(const kv_view *v, const kv_probe *k, uint64_t mentions, int 
         *by = -*by;
     if (kv_node_is(v, *pos + *by, k))
         *pos += *by;
-    else if (!kv_node_search(v, k, 0, pos, &there))
+    else if (!kv_node_search(v, k, pos, &there))
         return 0;
     if (!(mentions >> (*pos & 63) & 1))
         return there;
@@ -722,7 +725,7 @@ uint64_t kv_order_near(kv_region *r, const void *key, size_t len)
 uint64_t kv_order_near_probe(kv_region *r, const kv_probe *k)
 {
     uint64_t word = r->head->order[KV_ORDER_ROOT], *node;
-    int i, equal, level = KV_ORDER_DEPTH;
+    int i, level = KV_ORDER_DEPTH;
     kv_view v;
 
     while (word != 0) {
@@ -733,10 +736,8 @@ uint64_t kv_order_near_probe(kv_region *r, const kv_probe *k)
             fetch_node(node);
             return word;
         }
-        if (level != KV_ORDER_DEPTH) /* the root is at hand */
-            fetch_node(node);
         if (node[0] != word >> 32 || !kv_node_view(node, &v) || v.level == 0 || v.level >= level ||
-            !kv_node_search(&v, k, 1, &i, &equal))
+            (i = kv_node_way(&v, k, 0)) < 0)
             return 0;
         level = v.level;
         word = v.child[i];
@@ -753,7 +754,7 @@ static int look_near(op *o, const kv_probe *k, uint64_t near, int *there, int *c
     s->id = (uint32_t)near - 1;
     s->node = near ? kv_node_child(o->r, near, &s->v) : NULL;
     if (!s->node || s->v.level != 0 || kv_node_beside(&s->v, k) != 0 ||
-        !kv_node_search(&s->v, k, 0, &s->index, there) ||
+        !kv_node_search(&s->v, k, &s->index, there) ||
         !kv_leaf_look(&s->v, k, s->index, &logged, count))
         return 0;
     if (logged >= 0)

@@ -99,7 +99,7 @@ int kv_list_size(const kv_list *l, int i, int j, int *prefix)
 {
     int first = l->level ? i + 1 : i;
     int n = j - first;
-    int bytes = KV_NODE_HEAD + (l->level ? 8 * (j - i) : 0);
+    int bytes = KV_NODE_HEAD + (l->level ? 8 * (j - i) + KV_NODE_FIRST * n : 0);
 
     *prefix = 0;
     if (n == 0)
@@ -115,12 +115,16 @@ int kv_list_encode(const kv_list *l, int i, int j, uint64_t *buf)
     int first = l->level ? i + 1 : i;
     int prefix, bytes = kv_list_size(l, i, j, &prefix);
     int at = KV_NODE_HEAD, end = 0, t;
+    unsigned char *head = NULL;
     kv_half *ends;
 
     kv_assert(bytes <= KV_NODE_CAP);
-    if (l->level)
+    if (l->level) {
         for (t = i; t < j; t++, at += 8)
             buf[at / 8] = l->it[t].child;
+        head = base + at;
+        at += KV_NODE_FIRST * (j - first);
+    }
     ends = (kv_half *)(void *)(base + at);
     p = base + at + 2 * (j - first);
     for (t = first; t < j; t++) {
@@ -141,6 +145,11 @@ int kv_list_encode(const kv_list *l, int i, int j, uint64_t *buf)
         } else {
             len = kv_list_key(x, key) - (uint32_t)prefix;
             memcpy(p, key + prefix, len);
+        }
+        if (head != NULL) {
+            int32_t h = kv_node_first(kv_node_eight(p, (int)len));
+
+            memcpy(head + KV_NODE_FIRST * (t - first), &h, sizeof h);
         }
         p += len;
         end += (int)len;

@@ -8,6 +8,7 @@
 #include "order_node.h"
 
 typedef uint16_t __attribute__((vector_size(16))) eight_halves;
+typedef int32_t __attribute__((vector_size(16))) four_heads;
 
 /* One step of the log in place among others: before the leaf's own key `at`, or that key gone. */
 typedef struct edit {
@@ -25,83 +26,103 @@ static KV_NOINLINE int compare_rest(const unsigned char *e, int elen, const unsi
     return c ? c : (elen > klen) - (elen < klen);
 }
 
-/* A search: the key behind the node's prefix, and what it has found. */
-typedef struct search {
-    const kv_view *v;
-    const unsigned char *key;
-    uint64_t first; /* its first eight bytes, zeros where it is shorter */
-    int len, beyond, same;
-} search;
-
-/* 1: the entry is before the key. Its first eight bytes decide, unless they are the same. */
-static inline __attribute__((always_inline)) int is_before(search *s, int from, int len)
+/* Among n entries from lo on, the first that is not before the key (beyond = 1: nor is it);
+ * negative: damage. Half of the comparisons on the way would be guessed wrong, so that the usual
+ * step has no branch to guess: an entry's first eight bytes decide. Also of entries that are in no
+ * order it finds a place with one that is before the key on its left and one that is not on its
+ * right, so that whoever goes from bound to bound gets on. */
+static inline __attribute__((always_inline)) int
+search_entries(const kv_view *v, const kv_probe *k, int beyond, int lo, int n, int *equal)
 {
-    const unsigned char *p = s->v->data + from;
-    uint64_t e = kv_eight(p) & (len < 8 ? ~(~(uint64_t)0 >> (8 * len)) : ~(uint64_t)0);
-    int rest;
+    const unsigned char *key = k->key + v->plen, *p;
+    uint64_t first = kv_eight(key), e;
+    int klen = (int)k->len - v->plen, half, at, from, to, before, rest;
 
-    if (kv_likely(e != s->first))
-        return e < s->first;
-    rest = compare_rest(p, len, s->key, s->len);
-    s->same |= rest == 0;
-    return rest < s->beyond;
+    for (; n > 0; n = half - ((~n & 1) & before)) {
+        half = n >> 1;
+        at = lo + half;
+        from = at ? v->end[at - 1] : 0;
+        to = v->end[at];
+        if (kv_unlikely(((v->dlen - to) | (to - from)) < 0))
+            return -1;
+        p = v->data + from;
+        e = kv_node_eight(p, to - from);
+        before = e < first;
+        if (kv_unlikely(e == first)) {
+            rest = compare_rest(p, to - from, key, klen);
+            *equal |= rest == 0;
+            before = rest < beyond;
+        }
+        lo += (half + 1) & -before;
+    }
+    return lo;
 }
 
-/* How many of the entries a, b and c, from the first on, are before the key; negative: damage. */
-static inline __attribute__((always_inline)) int count_before(search *s, int a, int b, int c)
+int kv_node_search(const kv_view *v, const kv_probe *k, int *pos, int *equal)
 {
-    const kv_half *end = s->v->end;
-    int dlen = s->v->dlen, to_a = end[a], to_b = end[b], to_c = end[c];
-    int from_a = a ? end[a - 1] : 0, from_b = b ? end[b - 1] : 0, from_c = c ? end[c - 1] : 0;
-
-    if (kv_unlikely(((dlen - to_a) | (dlen - to_b) | (dlen - to_c) | (to_a - from_a) |
-                     (to_b - from_b) | (to_c - from_c)) < 0))
-        return -1;
-    a = is_before(s, from_a, to_a - from_a);
-    b = a & is_before(s, from_b, to_b - from_b);
-    c = b & is_before(s, from_c, to_c - from_c);
-    return a + b + c;
-}
-
-static inline int least(int a, int b)
-{
-    return a < b ? a : b;
-}
-
-/* Half of the comparisons on the way to a leaf would be guessed wrong, so that the usual step has
- * no branch to guess; and each step waits for the one before it, so that it makes three at once. In
- * the last one entries may be looked at twice, or beyond those in question: they do not count. Also
- * of entries that are in no order it finds a place with one that is before the key on its left and
- * one that is not on its right, so that whoever goes from bound to bound gets on. */
-int kv_node_search(const kv_view *v, const kv_probe *k, int beyond, int *pos, int *equal)
-{
-    int lo = 0, n = v->entries, last = n - 1, q, c = kv_node_beside(v, k);
-    search s;
+    int c = kv_node_beside(v, k);
 
     *equal = 0;
-    if (kv_unlikely(c != 0 || n == 0)) {
-        *pos = c > 0 ? n : 0;
+    if (kv_unlikely(c != 0 || v->entries == 0)) {
+        *pos = c > 0 ? v->entries : 0;
         return 1;
     }
-    s.v = v;
-    s.key = k->key + v->plen;
-    s.first = kv_eight(s.key);
-    s.len = (int)k->len - v->plen;
-    s.beyond = beyond;
-    s.same = 0;
-    for (; n > 3; n = c == 3 ? n - 3 * q - 1 : q - (c > 0)) {
-        q = n >> 2;
-        c = count_before(&s, lo + q, lo + 2 * q, lo + 3 * q);
-        if (kv_unlikely(c < 0))
-            return 0;
-        lo += c * q + (c > 0);
+    *pos = search_entries(v, k, 0, 0, v->entries, equal);
+    return *pos >= 0;
+}
+
+/* Among n separators from lo on, whose heads are the key's. */
+static KV_NOINLINE int search_run(const kv_view *v, const kv_probe *k, int beyond, int lo, int n)
+{
+    int equal = 0;
+
+    return search_entries(v, k, beyond, lo, n, &equal);
+}
+
+static inline int32_t head_of(const kv_view *v, int i)
+{
+    int32_t h;
+
+    memcpy(&h, v->head + KV_NODE_FIRST * i, sizeof h);
+    return h;
+}
+
+/* How many heads are smaller. It looks at up to four words behind them, which lie in the node: of
+ * eight entries the ends follow. */
+static inline int count_smaller(const kv_view *v, int32_t first)
+{
+    static const int32_t some[8] = {-1, -1, -1, -1};
+    four_heads key = {first, first, first, first}, count = {0}, h, of;
+    const unsigned char *head = v->head;
+    uint64_t sum[2];
+    int n = v->entries;
+
+    for (; n >= 4; n -= 4, head += sizeof h) {
+        memcpy(&h, head, sizeof h);
+        count -= h < key;
     }
-    c = count_before(&s, least(lo, last), least(lo + 1, last), least(lo + 2, last));
-    if (kv_unlikely(c < 0))
-        return 0;
-    *equal = s.same;
-    *pos = lo + least(c, n);
-    return 1;
+    memcpy(&h, head, sizeof h);
+    memcpy(&of, some + 4 - n, sizeof of);
+    count -= (h < key) & of;
+    memcpy(sum, &count, sizeof sum);
+    sum[0] += sum[1];
+    return (int)((sum[0] + (sum[0] >> 32)) & 0xffffffff);
+}
+
+int kv_node_way(const kv_view *v, const kv_probe *k, int before)
+{
+    int n, lo, c = kv_node_beside(v, k);
+    int32_t first;
+
+    if (kv_unlikely(c != 0))
+        return c > 0 ? v->entries : 0;
+    first = kv_node_first(kv_eight(k->key + v->plen));
+    lo = count_smaller(v, first);
+    if (kv_likely(lo == v->entries || head_of(v, lo) != first))
+        return lo;
+    for (n = 1; lo + n < v->entries && head_of(v, lo + n) == first; n++)
+        continue;
+    return search_run(v, k, !before, lo, n);
 }
 
 size_t kv_node_key(const kv_view *v, int i, unsigned char *out)

@@ -7,12 +7,15 @@
  *   word 1     queue of free nodes: id + 1 of the next younger one; means nothing elsewhere
  *   word 2     count:16 | prefix:16 | size:16 | level:8 | mark:8; level 0 is a leaf
  *   word 3     of a leaf: version:32 | entries of its log:16 | bytes of them:16
- *   inner      count child words; then as a leaf, for the count - 1 separators
+ *   inner      count child words; 4 bytes a separator, its head; then as a leaf, for the count - 1
+ *              separators
  *   leaf       2 bytes a key: where its suffix ends; the common prefix; the suffixes, in order;
  *              from `size` on the log
  *
  * Child i of an inner node holds the keys k with separator i-1 <= k < separator i. Suffixes lie in
- * key order, so an entry needs no length.
+ * key order, so an entry needs no length. A head is the first four bytes of a separator's suffix,
+ * in an order that a processor compares four of at once: one pass over them, in which nothing waits
+ * for anything else, mostly leaves no entry to be looked at.
  *
  * The log of a leaf is what has come and gone since the leaf was written: position | gone, length,
  * suffix. The position is the number of the leaf's own keys that are smaller. It grows by one store
@@ -36,6 +39,7 @@
 #define KV_NODE_WORDS (KV_NODES_SIZE / 8)
 #define KV_NODE_MARK  0x70
 #define KV_NODE_LOG   3 /* the word */
+#define KV_NODE_FIRST 4 /* bytes of a head */
 
 /* Most entries a log holds, and the bytes of one beside its suffix. */
 #define KV_LEAF_LOG   16
@@ -47,7 +51,8 @@
 /* A leaf with one key of any length fits, an inner node with two children too; this is what bounds
  * the runs of a rebuilt node, see partition() in order.c. */
 KV_STATIC_ASSERT(KV_NODE_HEAD + 2 + KV_ORDER_KEY <= KV_NODE_CAP, leaf_of_one);
-KV_STATIC_ASSERT(KV_NODE_HEAD + 2 * 8 + 2 + KV_ORDER_KEY <= KV_NODE_CAP, inner_of_two);
+KV_STATIC_ASSERT(KV_NODE_HEAD + 2 * 8 + KV_NODE_FIRST + 2 + KV_ORDER_KEY <= KV_NODE_CAP,
+                 inner_of_two);
 
 /* So that the thread sanitizer sees no race where there is none that matters. */
 #ifdef KV_TSAN
@@ -59,7 +64,8 @@ typedef uint16_t __attribute__((may_alias)) kv_half;
 /* The header of a node, taken apart and found to fit the node. */
 typedef struct kv_view {
     const unsigned char *prefix, *data;
-    const kv_half *end; /* where entry i ends in data */
+    const kv_half *end;        /* where entry i ends in data */
+    const unsigned char *head; /* of an inner node */
     const uint64_t *child;
     const unsigned char *log;
     int level, count, entries, plen, dlen, size;
@@ -92,6 +98,8 @@ static inline int kv_node_view(const uint64_t *node, kv_view *v)
     if (v->level) {
         v->entries--;
         at += 8 * v->count;
+        v->head = base + at;
+        at += KV_NODE_FIRST * v->entries;
     } else {
         v->log_bytes = (int)(log & 0xffff);
         v->logged = (int)(log >> 16 & 0xffff);
@@ -134,6 +142,18 @@ static inline uint64_t kv_eight(const unsigned char *p)
     return __builtin_bswap64(w);
 }
 
+/* Of a suffix of which eight bytes can be read: these, zeros where it is shorter. */
+static inline uint64_t kv_node_eight(const unsigned char *suffix, int len)
+{
+    return kv_eight(suffix) & (len < 8 ? ~(~(uint64_t)0 >> (8 * len)) : ~(uint64_t)0);
+}
+
+/* The head of a suffix whose first eight bytes are these, zeros where it is shorter. */
+static inline int32_t kv_node_first(uint64_t eight)
+{
+    return (int32_t)(uint32_t)(eight >> 32 ^ 0x80000000u);
+}
+
 /* Where a key that has not the prefix lies beside all that have it; 0: it has it. */
 static inline int kv_node_beside(const kv_view *v, const kv_probe *k)
 {
@@ -154,11 +174,13 @@ static inline int kv_node_beside(const kv_view *v, const kv_probe *k)
     return 0;
 }
 
-/* Sets *pos to the first entry >= key (beyond 0), or > key (beyond 1); *equal when an entry is the
- * key. Whatever the node holds: entries at *pos - 1 and *pos were compared with the key, so bounds
- * taken from them lie strictly on their side of it and a listing always gets on. The log is not
- * looked at. 0: damage. */
-int kv_node_search(const kv_view *v, const kv_probe *k, int beyond, int *pos, int *equal);
+/* Sets *pos to a leaf's first entry >= key, *equal when an entry is the key. Whatever the node
+ * holds: entries at *pos - 1 and *pos were compared with the key. The log is not looked at. 0:
+ * damage. */
+int kv_node_search(const kv_view *v, const kv_probe *k, int *pos, int *equal);
+/* The child of an inner node that holds the key; before: what is right below the key. -1: damage.
+ */
+int kv_node_way(const kv_view *v, const kv_probe *k, int before);
 
 /* Whether entry i is the key, which has the node's prefix. */
 static inline int kv_node_is(const kv_view *v, int i, const kv_probe *k)

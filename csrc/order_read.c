@@ -97,10 +97,26 @@ static int narrow(kv_leaf *leaf, const kv_view *v, int i)
     return 1;
 }
 
+static int compare(const unsigned char *a, size_t alen, const unsigned char *b, size_t blen)
+{
+    int c = memcmp(a, b, alen < blen ? alen : blen);
+
+    return c ? c : (alen > blen) - (alen < blen);
+}
+
+/* Whether a leaf answers for a key, or for what is right below it: heads do not show that the ways
+ * they led are those of separators. So whoever goes from bound to bound gets on. */
+static int answers_for(const kv_leaf *leaf, const kv_probe *k, int before)
+{
+    if (leaf->has_lower && compare(leaf->lower, leaf->lower_len, k->key, k->len) > -before)
+        return 0;
+    return !leaf->has_upper || compare(k->key, k->len, leaf->upper, leaf->upper_len) < before;
+}
+
 /* One walk from the root. 1: leaf is filled; 0: *word was reused; -1: damage; 2: again. */
 static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint64_t *word)
 {
-    int level = -1, got, i, equal;
+    int level = -1, got, i;
     kv_view v;
 
     leaf->count = leaf->plen = leaf->has_lower = leaf->has_upper = 0;
@@ -116,6 +132,8 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
             return -1;
         level = v.level;
         if (level == 0) {
+            if (k && !answers_for(leaf, k, before))
+                return -1;
             if (v.logged && (!merge_log(leaf->node, &v) || !kv_node_view(leaf->node, &v)))
                 return -1;
             leaf->node[KV_NODE_LOG] = 0;
@@ -127,7 +145,7 @@ static int walk(kv_region *r, const kv_probe *k, int before, kv_leaf *leaf, uint
             return 1;
         }
         i = v.entries;
-        if (k && !kv_node_search(&v, k, !before, &i, &equal))
+        if (k && (i = kv_node_way(&v, k, before)) < 0)
             return -1;
         if (!narrow(leaf, &v, i))
             return -1;
@@ -187,7 +205,7 @@ int kv_leaf_find(const kv_leaf *leaf, const void *key, size_t len)
     if (leaf->count == 0 || len > KV_ORDER_KEY)
         return leaf->count;
     kv_probe_set(&k, key, len);
-    if (!kv_node_view(leaf->node, &v) || !kv_node_search(&v, &k, 0, &pos, &equal))
+    if (!kv_node_view(leaf->node, &v) || !kv_node_search(&v, &k, &pos, &equal))
         return leaf->count;
     return pos;
 }
@@ -212,11 +230,15 @@ typedef struct bound {
     size_t len;
 } bound;
 
-static int compare(const unsigned char *a, size_t alen, const unsigned char *b, size_t blen)
+static int head_fits(const kv_view *v, int i, const unsigned char *key, size_t len)
 {
-    int c = memcmp(a, b, alen < blen ? alen : blen);
+    unsigned char suffix[8] = {0};
+    size_t n = len - (size_t)v->plen;
+    int32_t head;
 
-    return c ? c : (alen > blen) - (alen < blen);
+    memcpy(suffix, key + v->plen, n < sizeof suffix ? n : sizeof suffix);
+    memcpy(&head, v->head + KV_NODE_FIRST * i, sizeof head);
+    return head == kv_node_first(kv_eight(suffix));
 }
 
 /* Counts keys and nodes below a word. */
@@ -249,6 +271,8 @@ static int check_node(kv_region *r, uint64_t word, int level, bound lower, bound
         len = kv_node_key(&v, i, key[turn]);
         if (len == 0)
             return damaged("an entry out of bounds");
+        if (v.level && !head_fits(&v, i, key[turn], len))
+            return damaged("a head that is not its key's");
         b[1].key = key[turn];
         b[1].len = len;
         if (i == 0 && lower.key) {
@@ -297,7 +321,7 @@ static int in_tree(kv_region *r, uint32_t id, const uint64_t *node)
     unsigned char key[KV_ORDER_KEY];
     kv_probe k;
     size_t len;
-    int i, equal;
+    int i;
     kv_view v;
 
     if (word == 0 || !kv_node_view(node, &v))
@@ -311,7 +335,7 @@ static int in_tree(kv_region *r, uint32_t id, const uint64_t *node)
     for (;;) {
         if ((uint32_t)word - 1 == id)
             return 1;
-        if (!kv_node_child(r, word, &v) || v.level == 0 || !kv_node_search(&v, &k, 1, &i, &equal))
+        if (!kv_node_child(r, word, &v) || v.level == 0 || (i = kv_node_way(&v, &k, 0)) < 0)
             return 0;
         word = v.child[i];
     }

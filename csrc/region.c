@@ -23,7 +23,7 @@
 #include <string.h>
 
 #define MAGIC      0x6765722d78766b01ull
-#define LAYOUT     8 /* grows with any change of what words and nodes mean that no size shows */
+#define LAYOUT     9 /* grows with any change of what words and nodes mean that no size shows */
 #define HEAD_BYTES (((uint64_t)sizeof(kv_head) + KV_PAGE - 1) / KV_PAGE * KV_PAGE)
 /* An id + 1 must fit 32 bits. Far beyond what a file system takes. */
 #define MAX_NODES (((uint64_t)1 << 32) - KV_PAGE)

@@ -7,7 +7,7 @@
  * wrong keys, but no crash, no loop and no change.
  */
 #define _GNU_SOURCE
-#include "order_node.h"
+#include "order_list.h"
 #include "check.h"
 
 #include <setjmp.h>
@@ -1157,12 +1157,92 @@ static void no_order(void)
         what[0] = (unsigned char)below(round % 2 ? 8 : 256);
         what[1] = (unsigned char)below(4);
         kv_probe_set(&k, what, 2);
-        if (!CHECK(kv_node_view(buf, &v) && kv_node_search(&v, &k, 0, &pos, &equal)))
+        if (!CHECK(kv_node_view(buf, &v) && kv_node_search(&v, &k, &pos, &equal)))
             return;
         bad += pos < 0 || pos > n || (pos > 0 && memcmp(v.data + 2 * (pos - 1), what, 2) >= 0) ||
                (pos < n && memcmp(v.data + 2 * pos, what, 2) < 0);
     }
     CHECK(bad == 0);
+}
+
+static int key_order(const void *x, const void *y)
+{
+    const key *a = x, *b = y;
+    int c = memcmp(a->bytes, b->bytes, a->len < b->len ? a->len : b->len);
+
+    return c ? c : (a->len > b->len) - (a->len < b->len);
+}
+
+/* Few bytes of few values: zeros at ends, and heads that are the same. */
+static void any_key(key *k, uint32_t longest, uint32_t values)
+{
+    uint32_t i;
+
+    k->len = 3 + below(longest);
+    memset(k->bytes, 'p', 3);
+    for (i = below(40) ? 3 : 2; i < k->len; i++)
+        k->bytes[i] = (unsigned char)(below(values) * 255 / (values - 1));
+}
+
+/* The way an inner node shows, by its heads, is what its separators say one after the other. */
+static void ways(void)
+{
+    static key keys_of[64];
+    static kv_list l;
+    uint64_t buf[KV_NODE_WORDS];
+    int round, i, n, before, way, want, bad = 0, lost = 0;
+    kv_probe p;
+    kv_view v;
+    key k;
+
+    for (round = 0; round < 6000; round++) {
+        uint32_t longest = 1 + below(9), values = 2 + below(round % 3 ? 5 : 200);
+
+        n = 1 + (int)below(50);
+        for (i = 0; i < n; i++)
+            any_key(&keys_of[i], longest, values);
+        qsort(keys_of, (size_t)n, sizeof keys_of[0], key_order);
+        l.n = l.level = 1;
+        memset(&l.it[0], 0, sizeof l.it[0]);
+        for (i = 0; i < n; i++) {
+            kv_list_item *t = &l.it[l.n];
+
+            if (i > 0 && key_order(&keys_of[i - 1], &keys_of[i]) == 0)
+                continue;
+            memset(t, 0, sizeof *t);
+            t->a = keys_of[i].bytes;
+            t->alen = (uint32_t)keys_of[i].len;
+            t->child = (uint64_t)++l.n;
+        }
+        if (!CHECK(kv_list_settle(&l) && kv_list_encode(&l, 0, l.n, buf) <= KV_NODE_CAP &&
+                   kv_node_view(buf, &v)))
+            return;
+        for (i = 0; i < 40; i++) {
+            if (below(3))
+                any_key(&k, longest + 1, values);
+            else
+                k = keys_of[below((uint32_t)n)];
+            kv_probe_set(&p, k.bytes, k.len);
+            for (before = 0; before < 2; before++) {
+                for (want = 0; want < l.n - 1; want++) {
+                    key separator;
+
+                    separator.len = kv_list_key(&l.it[want + 1], separator.bytes);
+                    if (key_order(&separator, &k) > -before)
+                        break;
+                }
+                bad += kv_node_way(&v, &p, before) != want;
+            }
+        }
+        /* Heads that mean nothing lead nowhere outside of it. */
+        for (i = 0; i < 10; i++) {
+            ((unsigned char *)(uintptr_t)v.head)[below((uint32_t)(4 * v.entries))] ^=
+                (unsigned char)(1 + below(255));
+            way = kv_node_way(&v, &p, i % 2);
+            lost += way < -1 || way > v.entries;
+        }
+    }
+    CHECK(bad == 0 && lost == 0);
 }
 
 /* What a listing takes of a leaf: lengths that damage may have made are told apart. */
@@ -1223,6 +1303,7 @@ int main(void)
     empty();
     lengths();
     no_order();
+    ways();
     no_room();
     for (kind = 0; kind < KINDS; kind++)
         random_steps(kind, dose(kind == LARGE || kind == DEEP || kind >= HALVES ? 250 : 500));
