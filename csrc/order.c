@@ -736,6 +736,8 @@ uint64_t kv_order_near_probe(kv_region *r, const kv_probe *k)
             fetch_node(node);
             return word;
         }
+        if (level != KV_ORDER_DEPTH) /* the root is at hand */
+            fetch_node(node);
         if (node[0] != word >> 32 || !kv_node_view(node, &v) || v.level == 0 || v.level >= level ||
             (i = kv_node_way(&v, k, 0)) < 0)
             return 0;
