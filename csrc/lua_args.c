@@ -410,14 +410,24 @@ size_t kv_lua_items(lua_State *L, int i, const char *what)
     return n;
 }
 
-int64_t kv_lua_ttl_of(lua_Number n)
+int64_t kv_lua_ttl_of(lua_State *L, int i)
 {
+    lua_Number n;
+#if KV_LUA_INTEGERS
+    /* By way of a double it took three times as long, beside a put. */
+    int whole;
+    lua_Integer k = lua_tointegerx(L, i, &whole);
+
+    if (whole)
+        return k > 0 && k <= 1000000000 ? (int64_t)k * 1000 : 0;
+#endif
+    n = lua_tonumber(L, i);
     return n > 0 && n <= 1e9 ? to_ms(n) : 0;
 }
 
 int64_t kv_lua_ttl(lua_State *L, int i, const char *what)
 {
-    int64_t ttl = lua_type(L, i) == LUA_TNUMBER ? kv_lua_ttl_of(lua_tonumber(L, i)) : 0;
+    int64_t ttl = lua_type(L, i) == LUA_TNUMBER ? kv_lua_ttl_of(L, i) : 0;
 
     if (ttl == 0)
         kv_lua_bad(L, what, "a number of seconds > 0 and <= 1e9", i);

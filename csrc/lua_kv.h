@@ -252,7 +252,7 @@ int64_t kv_lua_integer(lua_State *L, int i, const char *what, int64_t min, int64
  * items is remains to be looked at. */
 size_t kv_lua_items(lua_State *L, int i, const char *what);
 int64_t kv_lua_ttl(lua_State *L, int i, const char *what); /* ms, > 0 */
-int64_t kv_lua_ttl_of(lua_Number n);                       /* 0: it is none */
+int64_t kv_lua_ttl_of(lua_State *L, int i);                /* of a number; 0: it is none */
 void kv_lua_number(lua_State *L, int i, const char *what, kv_value *v);
 /* A number that is no integer of Lua's as a value; 0: it is NaN or infinite. */
 int kv_lua_number_value(lua_Number n, kv_value *v);

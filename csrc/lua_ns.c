@@ -217,7 +217,7 @@ static int only_ttl(lua_State *L, int i, kv_write *w)
     if (lua_type(L, -1) == LUA_TNUMBER) {
         name = lua_tolstring(L, -2, &len); /* of a number: it stays as it is in the table */
         if (name != NULL && len == 3 && memcmp(name, "ttl", 3) == 0) {
-            w->ttl = kv_lua_ttl_of(lua_tonumber(L, -1));
+            w->ttl = kv_lua_ttl_of(L, -1);
             lua_pop(L, 1);
             if (!lua_next(L, i)) {
                 w->flags = w->ttl != 0 ? KV_TTL : 0;
