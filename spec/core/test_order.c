@@ -895,6 +895,21 @@ static void spoil_log(unsigned char *node)
     memcpy(node + v.size + at, w, sizeof w);
 }
 
+/* Of all nodes, or of the inner ones, if there are any: they are few. */
+static uint32_t any_node(uint32_t used)
+{
+    uint32_t id = below(used), i, inner = below(2);
+
+    for (i = 0; inner && i < used; i++) {
+        const uint64_t *w = (const uint64_t *)(void *)kv_region_place(region, KV_NODES, id).ptr;
+
+        if ((w[2] >> 48 & 0xff) > 0)
+            break;
+        id = (id + 1) % used;
+    }
+    return id;
+}
+
 static void damage(int kind, int n, int rounds)
 {
     uint32_t used, i, id;
@@ -914,7 +929,7 @@ static void damage(int kind, int n, int rounds)
         int kinds = (int)below(4);
 
         for (flips = 1 + (int)below(6); flips > 0; flips--) {
-            id = below(used);
+            id = any_node(used);
             if (below(8) == 0) {
                 unsigned char *b = (unsigned char *)region->head->order;
 

@@ -325,6 +325,30 @@ static void test_bare(const char *path)
     kv_test_pause = NULL;
 }
 
+/* Long ones, of which a listing's room does not hold as many as it reads at once. */
+static void test_long_names(void)
+{
+    char key[KV_MAX_KEY];
+    kv_value v = {0};
+    uint64_t keys;
+    int i, n, many;
+
+    if (!CHECK(kv_namespace(h, "long", 4, NULL, 0, 1, &bare) == KV_OK))
+        return;
+    v.type = KV_NULL;
+    memset(key, 'k', sizeof key);
+    for (i = 0; i < 40; i++) {
+        key[4] = (char)('a' + i);
+        CHECK(kv_put(bare, key, sizeof key - (size_t)i, &v, NULL, NULL, NULL) == KV_OK);
+    }
+    for (many = 0; many < 2; many++) {
+        CHECK(list_bare(KV_NO_VALUES | KV_NO_HISTORY, many, NOTHING, &n) == 0 && n == 40);
+        CHECK(list_bare(KV_KEYS_ONLY | KV_REVERSE, many, NOTHING, &n) == 0 && n == 40);
+    }
+    kv_ns_close(bare);
+    CHECK(kv_drop(h, "long", 4, &keys) == KV_OK && keys == 40);
+}
+
 /* What was peeked at is good until its segment goes, and not after. */
 static void test_held(void)
 {
@@ -437,6 +461,7 @@ static void test_in(const char *path)
     test_held();
     test_expected();
     test_bare(path);
+    test_long_names();
     compare_all();
     CHECK(kv_check(h) == KV_OK);
     close_all();
