@@ -66,9 +66,9 @@ return function(bench)
   bench.at_least("put new: LMDB's time / kv's", ratio("LMDB from C", "kv"), 2.5)
   bench.at_most("put new: extra for a ttl", (side_by_side(bench, n, ttl) - 1) * 100, 15, "%")
 
-  -- In stores made for it each round, for where the system puts a store's pages makes up to a fifth
-  -- of its times; and once without a clock, since until the log is as large as it will be nothing is
-  -- cleaned, but segments are made.
+  -- In stores made for it each round, for where the system puts a store's pages makes up to a
+  -- fifth of its times; and once without a clock, since until the log is as large as it will be
+  -- nothing is cleaned, but segments are made.
   bench.title(("put, overwrite, %d keys, uniform"):format(n))
   local function overwritten(keep, name, opts)
     filled(keep, name, opts)

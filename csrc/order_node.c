@@ -63,7 +63,7 @@ int kv_node_search(const kv_view *v, const kv_probe *k, int *pos, int *equal)
     int c = kv_node_beside(v, k);
 
     *equal = 0;
-    if (kv_unlikely(c != 0 || v->entries == 0)) {
+    if (kv_unlikely(c != 0)) {
         *pos = c > 0 ? v->entries : 0;
         return 1;
     }
