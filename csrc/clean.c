@@ -28,11 +28,15 @@
 #define OTHERS 9
 
 /* All files together are to stay within 2.2 times the data where that is possible; cleaning a log
- * that is fuller than 80 % costs more than it gives, and a small store is not worth the work. */
+ * that is fuller than 80 % costs more than it gives, and a small store is not worth the work: up to
+ * SLACK, it may be but half full. */
+#define SLACK (4u << 20)
+
 uint64_t kv_log_goal(kv_db *s)
 {
     uint64_t live = kv_load_relaxed(kv_st(s, KV_ST_LIVE)),
              data = kv_load_relaxed(kv_st(s, KV_ST_DATA));
+    uint64_t slack = live * 4 / 5 < SLACK ? live * 4 / 5 : SLACK;
     uint64_t other = kv_region_bytes(&s->region) + OTHERS * (uint64_t)kv_segment_size(s),
              goal = data * 2 + data / 9;
 
@@ -41,7 +45,9 @@ uint64_t kv_log_goal(kv_db *s)
         goal = live + live / 4;
     if (goal > live + live * 4 / 5)
         goal = live + live * 4 / 5;
-    return goal < live + 4 * KV_SEG_MIN ? live + 4 * KV_SEG_MIN : goal;
+    if (slack < 4 * KV_SEG_MIN)
+        slack = 4 * KV_SEG_MIN;
+    return goal < live + slack ? live + slack : goal;
 }
 
 void kv_blob_dead(kv_db *s, const kv_rec *r, uint64_t after)
