@@ -478,9 +478,10 @@ uint32_t kv_mark_crc(uint64_t store_id, uint32_t id, uint32_t off)
 static void set_mark(kv_log *l, uint32_t id, uint32_t off)
 {
     uint64_t m = mapping_of(l, id);
+    uint64_t mark = off | (uint64_t)kv_mark_crc(l->store_id, id, off) << 32;
 
-    if (m != 0 && head_of(m)->id == id)
-        kv_store(&head_of(m)->mark, off | (uint64_t)kv_mark_crc(l->store_id, id, off) << 32);
+    if (m != 0 && head_of(m)->id == id && kv_load(&head_of(m)->mark) != mark)
+        kv_store(&head_of(m)->mark, mark);
 }
 
 /* Has the file system write several segments at once before each is synced: then the first sync
@@ -516,31 +517,32 @@ static void release(kv_log *l, uint32_t from, uint32_t to)
     }
 }
 
-int kv_log_sync(kv_log *l)
+/* Syncs the segments up to `last`, all of them full but for the head, and notes that the log is
+ * durable up to `end`. That is or was its tail: no batch lies across it. */
+static int sync_to(kv_log *l, uint64_t end, uint32_t last, int full)
 {
-    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]), old = kv_load(&l->w[KV_LOG_SYNCED]);
+    uint64_t old = kv_load(&l->w[KV_LOG_SYNCED]), syncs;
     uint32_t id = (uint32_t)kv_load(&l->w[KV_LOG_SYNC_FROM]),
-             oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]), first;
+             oldest = (uint32_t)kv_load(&l->w[KV_LOG_OLDEST]);
     uint32_t named = (uint32_t)kv_load(&l->w[KV_LOG_SPARES]);
-    uint64_t syncs;
     int e = KV_OK;
 
     if (kv_load(&l->w[KV_LOG_BROKEN]))
         return kv_fail(KV_EIO, "%s: an earlier sync failed; reopen the store", kv_dir_path(l->dir));
-    if (old == tail)
+    if (old >= end)
         return KV_OK;
     /* No sync has failed: somebody else who has the store open can still make one. */
     if (kv_dir_usable(l->dir) != KV_OK)
         return KV_EIO;
     if (id < oldest)
         id = oldest;
-    if (kv_pos_id(tail) > id)
-        release(l, id, kv_pos_id(tail));
-    if (kv_pos_id(tail) > id + 1)
-        flush_segments(l, id, kv_pos_id(tail));
-    for (first = id; e == KV_OK && id <= kv_pos_id(tail); id++)
+    if (last > id || full)
+        release(l, id, last);
+    if (last > id + 1)
+        flush_segments(l, id, last);
+    for (; e == KV_OK && id <= last; id++)
         e = sync_segment(l, id);
-    if (e == KV_OK && kv_load(&l->w[KV_LOG_NAMED]) < kv_pos_id(tail)) {
+    if (e == KV_OK && kv_load(&l->w[KV_LOG_NAMED]) < last) {
         e = KV_IS_BUG(17) ? KV_OK : kv_dir_sync(l->dir);
         if (e == KV_OK)
             kv_store(&l->w[KV_LOG_NAMED], named);
@@ -555,14 +557,34 @@ int kv_log_sync(kv_log *l)
     KV_PAUSE("sync: done");
     syncs = kv_load(&l->w[KV_LOG_SYNCS]) + 1;
     kv_store(&l->w[KV_LOG_SYNCS], syncs);
-    kv_store(&l->w[KV_LOG_SYNC_FROM], kv_pos_id(tail));
-    kv_store(&l->w[KV_LOG_SYNCED], KV_IS_BUG(43) ? kv_load(&l->w[KV_LOG_TAIL]) : tail);
-    /* So that the loss of a whole segment does not look like a log that ended before it. */
-    for (; first < kv_pos_id(tail); first++)
-        set_mark(l, first, KV_MARK_ON);
-    if (kv_pos_id(old) != kv_pos_id(tail) || tail - old >= KV_SEG_MIN / 4 || syncs % 64 == 0)
-        set_mark(l, kv_pos_id(tail), kv_pos_off(tail));
+    kv_store(&l->w[KV_LOG_SYNC_FROM], full ? last + 1 : last);
+    kv_store(&l->w[KV_LOG_SYNCED], KV_IS_BUG(43) ? kv_load(&l->w[KV_LOG_TAIL]) : end);
+    if (full)
+        return KV_OK; /* the header of the next segment says so */
+    /* So that the loss of the whole head does not look like a log that ended before it. */
+    if (last > oldest)
+        set_mark(l, last - 1, KV_MARK_ON);
+    if (kv_pos_id(old) != last || end - old >= KV_SEG_MIN / 4 || syncs % 64 == 0)
+        set_mark(l, last, kv_pos_off(end));
     return KV_OK;
+}
+
+int kv_log_sync(kv_log *l)
+{
+    uint64_t tail = kv_load(&l->w[KV_LOG_TAIL]);
+
+    return sync_to(l, tail, kv_pos_id(tail), 0);
+}
+
+/* Once a page goes to the disk, the next store to it is a fault, to a large page one that takes a
+ * tenth of a millisecond: the head is left alone where it need not be durable. */
+int kv_log_sync_past(kv_log *l, uint64_t pos)
+{
+    uint32_t head = kv_pos_id(kv_load(&l->w[KV_LOG_TAIL]));
+
+    if (kv_pos_id(pos) >= head)
+        return kv_log_sync(l);
+    return sync_to(l, KV_IS_BUG(65) ? head_of(mapping_of(l, head))->prev : pos, head - 1, 1);
 }
 
 void kv_log_mark(kv_log *l)

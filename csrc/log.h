@@ -183,6 +183,8 @@ int kv_log_prepare_cold(kv_log *l, uint32_t size);
 void kv_log_warm(kv_log *l);
 /* Makes everything up to the tail durable. A failure sets KV_LOG_BROKEN for everyone. */
 int kv_log_sync(kv_log *l);
+/* The same up to pos at least, which is or was the tail. */
+int kv_log_sync_past(kv_log *l, uint64_t pos);
 /* Notes durably how far the log is durable, when the store is closed in order. */
 void kv_log_mark(kv_log *l);
 /* Frees segments before `id`, which meta already names as the oldest, durably. The files of the

@@ -16,7 +16,7 @@
 #define CROWD        16    /* syncs after which nobody else is expected any more */
 #define CLEAN_GROUPS 32    /* that the helper cleans between two looks around: 0.1 ms */
 #define CLEAN_ROUNDS 64    /* and how often before it sees to syncs and retirement */
-#define IDLE         1000  /* ms without a write after which small segments are emptied */
+#define IDLE         1000  /* ms without a write: time for what would have been in the way */
 #define SPARES_AHEAD 2     /* beside the reserve, where segments go by quickly: in a store whose */
 #define GROWN        8     /* live records fill so many of them */
 
@@ -244,6 +244,16 @@ static uint32_t recyclable(kv_db *s)
     return head_size(s) > 2 * KV_SEG_MIN ? 3 : 1;
 }
 
+/* Whether segments wait to be retired that cannot be without a sync of the head. */
+static int wants_head(kv_db *s)
+{
+    uint64_t judged = kv_load_relaxed(&s->log.w[KV_LOG_JUDGED]);
+
+    return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) >
+               kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]) &&
+           kv_load_relaxed(&s->log.w[KV_LOG_SYNCED]) < judged && kv_pos_id(judged) >= head_id(s);
+}
+
 /* Retires what the cleaner has passed, and frees it but for the files of the last `keep` segments.
  * Their last records were judged when the log ended at JUDGED; all up to there must be durable
  * first: what was copied, and what made the rest dead. With the lock of durability. */
@@ -257,7 +267,7 @@ static int retire(kv_db *s, uint32_t keep)
     if (id > kv_load(&s->log.w[KV_LOG_OLDEST])) {
         if (!KV_IS_BUG(3))
             e = kv_load(&s->log.w[KV_LOG_SYNCED]) < kv_load(&s->log.w[KV_LOG_JUDGED])
-                    ? kv_log_sync(&s->log)
+                    ? kv_log_sync_past(&s->log, kv_load(&s->log.w[KV_LOG_JUDGED]))
                     : KV_OK;
         if (e == KV_OK)
             e = kv_meta_read(s->dir, &m);
@@ -484,16 +494,19 @@ static uint64_t blobs_wait(kv_db *s)
     return kv_load(&s->wants_sync) ? KV_DEAD_BLOBS / 2 : KV_DEAD_BLOBS / 32;
 }
 
-static int retires(kv_db *s)
+/* patient: rather waits for the head to be full than syncs it for this alone. */
+static int retires(kv_db *s, int patient)
 {
     uint64_t oldest = kv_load_relaxed(&s->log.w[KV_LOG_OLDEST]);
 
+    if (patient && wants_head(s) && !behind(s))
+        return 0;
     return kv_pos_id(kv_load_relaxed(&s->log.w[KV_LOG_CLEAN])) > oldest ||
            oldest > kv_load_relaxed(&s->log.w[KV_LOG_FREED]) + recyclable(s) ||
            kv_blobs_dead(s) > blobs_wait(s);
 }
 
-int kv_maintain(kv_db *s, int64_t timeout, int sync)
+static int maintain(kv_db *s, int64_t timeout, int sync, int patient)
 {
     uint32_t need, i;
     int e = kv_dir_usable(s->dir);
@@ -518,7 +531,7 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
     while (e == KV_OK && spares(s) < spares_wanted(s))
         e = prepare(s, 0);
     unlock_maint(s);
-    if (kv_load(&s->log.w[KV_LOG_BROKEN]) || !(sync || retires(s) || kv_blobs_dead(s)))
+    if (kv_load(&s->log.w[KV_LOG_BROKEN]) || !(sync || retires(s, patient) || kv_blobs_dead(s)))
         return KV_OK;
     e = kv_lock_durable(s, timeout);
     if (e != KV_OK)
@@ -527,10 +540,15 @@ int kv_maintain(kv_db *s, int64_t timeout, int sync)
         e = kv_log_sync(&s->log);
         kv_store(kv_st(s, KV_ST_SYNCED_AT), (uint64_t)(kv_os_monotonic() / 1000000));
     }
-    if (e == KV_OK)
+    if (e == KV_OK && (retires(s, patient) || kv_blobs_dead(s)))
         e = retire(s, recyclable(s));
     kv_unlock_durable(s);
     return e;
+}
+
+int kv_maintain(kv_db *s, int64_t timeout, int sync)
+{
+    return maintain(s, timeout, sync, 0);
 }
 
 static int unsynced(kv_db *s)
@@ -578,20 +596,20 @@ static void helper(void *arg, kv_thread *t)
             continue;
         kv_mend(s);
         kv_log_warm(&s->log);
-        lagged = behind(s);
-        (void)kv_maintain(s, 1000, unsynced(s) && until_sync(s) <= 0);
-        if (lagged && !behind(s))
-            (void)kv_maintain(s, 1000, 0); /* the spares that had to wait for that */
-        if (kv_load(&s->wants_sync)) {
-            due = unsynced(s) ? until_sync(s) : s->interval;
-            wait = due > 1 ? due : 1;
-        }
         rev = kv_load(kv_st(s, KV_ST_REV));
         now = kv_os_monotonic() / 1000000;
         since = rev == seen ? since : now;
         seen = rev;
+        lagged = behind(s);
+        (void)maintain(s, 1000, unsynced(s) && until_sync(s) <= 0, now - since < IDLE);
+        if (lagged && !behind(s))
+            (void)maintain(s, 1000, 0, 1); /* the spares that had to wait for that */
+        if (kv_load(&s->wants_sync)) {
+            due = unsynced(s) ? until_sync(s) : s->interval;
+            wait = due > 1 ? due : 1;
+        }
         small = kv_clean_small(s);
-        if (small && wait > IDLE)
+        if ((small || wants_head(s)) && wait > IDLE)
             wait = IDLE;
         if (kv_clean_due(s) ? clean_for_a_while(s, 0)
                             : small && now - since >= IDLE && clean_for_a_while(s, 1))
@@ -629,7 +647,7 @@ void kv_after_write(kv *h)
     if (kv_likely(page == before))
         return;
     __atomic_store_n(&s->page, page, __ATOMIC_RELAXED);
-    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s) || kv_clean_due(s) ||
+    if (spares(s) < spares_wanted(s) || runs_low(s) || retires(s, 1) || kv_clean_due(s) ||
         (kv_pos_id((page ^ before) * KV_PAGE) && kv_clean_small(s)))
         kv_thread_wake(s->thread);
 }

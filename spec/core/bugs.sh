@@ -68,6 +68,7 @@ list() {
 62 test_store     what was judged without the lock is believed although something was undone
 63 test_read      a namespace's first expiration or metadata is not noted
 64 test_read      slots that were read count although a record with an expiration came meanwhile
+65 test_log       a sync notes where a segment ends, though a batch may go on behind it
 END
 }
 
