@@ -138,4 +138,26 @@ return function(bench)
   lmdb:close()
   sqlite:close()
   kept.store:close()
+
+  -- Where segments go by quickly: what is done once for each of them shows.
+  bench.keys = math.min(n, 10000)
+  bench.title(("put, overwrite, %d keys"):format(bench.keys))
+  local store, ns = bench.store "kv-small"
+  bench.fill(ns)
+  lmdb = bench.rival "lmdb"
+  lmdb:load(bench.keys)
+  local put = ns:bind().put
+  bench.contest("overwrite", {
+    { "kv", function()
+      return bench.loop(count, "random", function(keys, batch)
+        for i = 1, batch do
+          put(keys[i], value)
+        end
+      end)
+    end },
+    { "LMDB from C", function() return lmdb:run("overwrite", count, bench.keys) end },
+  })
+  bench.keys = n
+  lmdb:close()
+  store:close()
 end
